@@ -1,0 +1,398 @@
+"""The verbs of the command line: each parses, calls the room that does the work, and prints.
+
+Data goes to stdout, progress and logs to stderr. Exit status: 0 done, 1 the work failed (one line
+says what and what to do), 2 bad usage, 128 + n stopped by signal n. Heavy imports stand inside the
+verbs, so that help answers at once.
+"""
+
+import logging
+import os
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fmnist import console
+from fmnist.errors import FmnistError, Stopped, missing_extra
+
+app = typer.Typer(
+    name="fmnist",
+    help="Fashion-MNIST: get the data, train a classifier, judge it, show it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+class Engine(StrEnum):
+    """What trains a network."""
+
+    torch = "torch"
+
+
+class SplitChoice(StrEnum):
+    """What a run can be judged on."""
+
+    validation = "validation"
+    test = "test"
+
+
+class DeviceChoice(StrEnum):
+    """Where a network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the four files of Fashion-MNIST.",
+        envvar="FMNIST_DATA",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line of stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the result and errors.")]
+DeviceOption = Annotated[DeviceChoice, typer.Option(help="auto: CUDA, then MPS, then the CPU.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fmnist {version('fmnist')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Set what holds for every verb."""
+    logging.getLogger("fmnist").setLevel(logging.INFO)
+    if debug:
+        os.environ["FMNIST_DEBUG"] = "1"
+
+
+@app.command()
+def data(
+    data_dir: DataDir = None,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write a sheet of sample images.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find or fetch the data set, verify it, and say where it is and what is in it.
+
+    Example: `fmnist data --samples sheet.png`
+    """
+    from fmnist.data import facts, load_dataset, write_sheet
+
+    dataset = load_dataset(data_dir)
+    found = facts(dataset)
+    if samples is not None:
+        write_sheet(dataset, samples)
+        found["samples"] = str(samples)
+    if as_json:
+        console.print_json(found)
+        return
+    print(f"{found['folder']}  ({found['source']})")
+    console.print_table(["file", "SHA-256 of the content"], list(found["sha256"].items()))
+    names = list(found["splits"]["test"]["classes"])
+    console.print_table(
+        ["images", *found["splits"]],
+        [[n, *[f"{s['classes'][n]:,}" for s in found["splits"].values()]] for n in names]
+        + [["all ten", *[f"{s['images']:,}" for s in found["splits"].values()]]],
+    )
+    if samples is not None:
+        print(f"samples: {samples}")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes with what they cost and what they were measured at.
+
+    Example: `fmnist recipes`
+    """
+    from fmnist.recipes import RECIPES
+
+    if as_json:
+        import dataclasses
+
+        console.print_json(
+            {
+                "recipes": [
+                    {**recipe.to_json(), "score": recipe.score and dataclasses.asdict(recipe.score)}
+                    for recipe in RECIPES.values()
+                ]
+            }
+        )
+        return
+    rows = []
+    for recipe in RECIPES.values():
+        score = recipe.score
+        figures = (
+            ["not yet measured", "", "", ""]
+            if score is None
+            else [
+                f"{percent_with_sd(score.accuracy, score.sd)} (n = {score.seeds})",
+                f"{score.loss:.3f}",
+                console.seconds(score.seconds),
+                score.machine,
+            ]
+        )
+        rows.append([recipe.name, str(recipe.epochs), *figures])
+    console.print_table(["recipe", "epochs", "test accuracy", "loss", "training", "on"], rows)
+
+
+def percent_with_sd(mean: float, sd: float) -> str:
+    """Return "94.31 ± 0.12 %"."""
+    return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name that `fmnist recipes` lists, or your own as module:RECIPE. "
+            "[default: standard, or the resumed run's]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    engine: Annotated[Engine, typer.Option(help="What trains.")] = Engine.torch,
+    all_data: Annotated[
+        bool, typer.Option("--all-data", help="Train on all 60,000, validation included.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New directory of the run. [default: runs/RECIPE-sSEED-TIME]", show_default=False
+        ),
+    ] = None,
+    device: DeviceOption = DeviceChoice.auto,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a stopped run.", show_default=False),
+    ] = None,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Judge it and write the report.")
+    ] = True,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe, judge it on validation and test, and write the report.
+
+    Ctrl-C saves the state and says how to go on.
+
+    Example: `fmnist train classic --seed 1 --out runs/mine`
+    """
+    if resume is not None and out is not None:
+        raise typer.BadParameter("--resume goes on in its own directory; leave out --out")
+    _log_to_stderr(quiet)
+    from fmnist.data import load_dataset
+    from fmnist.recipes import find_recipe
+    from fmnist.runs import open_run
+    from fmnist.training import train as train_recipe
+
+    if recipe is None:
+        recipe = "standard" if resume is None else open_run(resume).read()["recipe"]["name"]
+    chosen = find_recipe(recipe)
+    began = time.perf_counter()
+    dataset = load_dataset(data_dir)
+    data_seconds = time.perf_counter() - began
+    with console.training_progress(quiet) as watch:
+        run = train_recipe(
+            chosen,
+            dataset,
+            seed=seed,
+            all_data=all_data,
+            out=out,
+            device=device,
+            resume=resume,
+            watch=watch,
+        )
+    run.add_seconds(data=data_seconds)
+    if evaluate:
+        from fmnist.evaluation import evaluate as judge
+        from fmnist.evaluation import report as write_report
+
+        judge(run, dataset, recipe=chosen, device=device)
+        write_report(run, dataset)
+    summary = run.summary()
+    if as_json:
+        console.print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    """Print what a training came to."""
+    rows = []
+    for split in ("test", "validation"):
+        judged = summary[split]
+        if judged is None:
+            continue
+        accuracy = console.percent(judged["accuracy"])
+        if judged.get("accuracy_interval"):
+            low, high = (100 * bound for bound in judged["accuracy_interval"])
+            accuracy += f"  (95 % interval {low:.2f} to {high:.2f})"
+        rows += [[f"{split} accuracy", accuracy], [f"{split} loss", f"{judged['loss']:.4f}"]]
+    spent = summary["seconds"]
+    rows += [[f"seconds, {phase}", console.seconds(spent[phase])] for phase in spent]
+    rows.append(["run", summary["run"]])
+    if summary["report"]:
+        rows.append(["report", summary["report"]])
+    title = f"{summary['recipe']}, seed {summary['seed']}"
+    console.print_table(["", ""], rows, title)
+
+
+@app.command()
+def evaluate(
+    run: RunDirectory,
+    split: Annotated[
+        list[SplitChoice] | None,
+        typer.Option(help="Judge on this one only. [default: both]", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:RECIPE", help="Needed if the network is your own code."),
+    ] = None,
+    temperature_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="For a run on all data: take the temperature of this run of the same recipe.",
+        ),
+    ] = None,
+    device: DeviceOption = DeviceChoice.auto,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a run: logits, accuracy with its interval, loss, classes, confusions, calibration.
+
+    Example: `fmnist evaluate runs/mine --split test`
+    """
+    from fmnist.data import load_dataset
+    from fmnist.evaluation import evaluate as judge
+    from fmnist.recipes import find_recipe
+
+    metrics = judge(
+        run,
+        load_dataset(data_dir),
+        splits=[choice.value for choice in split] if split else ("validation", "test"),
+        recipe=find_recipe(recipe) if recipe else None,
+        temperature_from=temperature_from,
+        device=device,
+    )
+    if as_json:
+        console.print_json({"run": str(run), **metrics})
+        return
+    for name, judged in metrics["splits"].items():
+        _print_split(name, judged)
+    print(f"temperature {metrics['temperature']:.3f} ({metrics['temperature_source']})")
+
+
+def _print_split(name: str, judged: dict[str, Any]) -> None:
+    low, high = judged["accuracy_interval"]
+    console.print_table(
+        ["class", "precision", "recall", "F1", "images"],
+        [
+            [
+                c["name"],
+                *[console.percent(c[k]) for k in ("precision", "recall", "f1")],
+                f"{c['images']:,}",
+            ]
+            for c in judged["classes"]
+        ],
+        f"{name}: accuracy {console.percent(judged['accuracy'])} "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}), loss {judged['loss']:.4f}, "
+        f"top-2 {console.percent(judged['top2_accuracy'])}, "
+        f"calibration error {judged['calibration_error']:.4f}",
+    )
+    pairs = judged["most_confused"][:3]
+    confused = "; ".join(f"{p['true']} as {p['predicted']} {p['images']}" for p in pairs)
+    print(f"most confused: {confused}\n")
+
+
+@app.command()
+def report(run: RunDirectory, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Write a run's report.html from what the run directory holds.
+
+    Example: `fmnist report runs/mine`
+    """
+    from fmnist.data import load_dataset
+    from fmnist.evaluation import report as write_report
+
+    path = write_report(run, load_dataset(data_dir))
+    if as_json:
+        console.print_json({"run": str(run), "report": str(path)})
+    else:
+        print(path)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check versions, data, cache, device, threads and extras, and say what to do.
+
+    Example: `fmnist doctor`
+    """
+    from fmnist.doctor import examine
+
+    findings = examine()
+    if as_json:
+        console.print_json(
+            {"healthy": all(f.ok for f in findings), "checks": [f.to_json() for f in findings]}
+        )
+    else:
+        console.print_table(
+            ["", "what", "found", "what to do"],
+            [["ok" if f.ok else "!!", f.what, f.found, f.advice] for f in findings],
+        )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _log_to_stderr(quiet: bool) -> None:
+    logging.getLogger("fmnist").setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("fmnist: %(message)s"))
+    logging.getLogger("fmnist").addHandler(handler)
+    try:
+        app()
+    except (FmnistError, OSError, ModuleNotFoundError) as error:
+        if os.environ.get("FMNIST_DEBUG"):
+            raise
+        sys.exit(_explain(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _explain(error: Exception) -> int:
+    """Print a user's error as one line and return the exit status; re-raise what is our own."""
+    if isinstance(error, ModuleNotFoundError):
+        missing = missing_extra(error)
+        if missing is None:
+            raise error
+        error = missing
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    print(f"fmnist: {error}", file=sys.stderr)
+    return 128 + error.signal if isinstance(error, Stopped) else 1

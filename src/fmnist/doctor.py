@@ -1,0 +1,83 @@
+"""Is everything in place to train here? Each finding says what to do about it."""
+
+import dataclasses
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fmnist.environment import machine, versions
+from fmnist.errors import DataError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    ok: bool = True
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as JSON has it."""
+        return dataclasses.asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at versions, data, cache, device, threads and extras; nothing is fetched or written."""
+    return [*_versions(), *_data(), *_extras(), *_torch()]
+
+
+def _versions() -> Iterator[Finding]:
+    known = versions()
+    yield Finding("fmnist", f"{known['fmnist']}, Python {known['python']}, {platform.platform()}")
+    facts = machine()
+    yield Finding(
+        "machine", f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB"
+    )
+
+
+def _data() -> Iterator[Finding]:
+    from fmnist.data import cache_folder, load_dataset
+
+    try:
+        dataset = load_dataset(fetch=False)
+    except DataError as error:
+        yield Finding("data set", "not here", False, f"{error}; or run: fmnist data")
+    else:
+        yield Finding("data set", f"verified, {dataset.folder} ({dataset.source})")
+    folder = cache_folder()
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if os.access(nearest, os.W_OK):
+        yield Finding("cache", str(folder))
+    else:
+        advice = "set FMNIST_CACHE to a folder that you can write"
+        yield Finding("cache", f"{folder} cannot be written", False, advice)
+
+
+def _extras() -> Iterator[Finding]:
+    needed = ("torch", "safetensors", "jinja2", "matplotlib")
+    missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    if missing:
+        lacking = f"lacks {', '.join(missing)}"
+        yield Finding("extra train", lacking, False, "pip install 'fmnist[train]'")
+    else:
+        yield Finding("extra train", "installed")
+
+
+def _torch() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    from fmnist.training.device import find_device, physical_cores
+
+    device = find_device()
+    yield Finding("PyTorch", f"{torch.__version__} on {device.name}")
+    yield Finding("threads", f"{physical_cores()}, one for each physical core")
+    slow = device.name == "cpu" and device.precision == "float32"
+    advice = "nothing is wrong: this processor has no bfloat16, so training is about half as fast"
+    yield Finding("precision", device.precision, True, advice if slow else "")

@@ -1,0 +1,69 @@
+"""A run's weights and a split's images to saved logits."""
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+
+from fmnist.data import Split
+from fmnist.errors import ModelError, RunError
+from fmnist.models import NETWORKS, make_network
+from fmnist.recipes import Recipe
+from fmnist.runs import Run, SplitLogits
+from fmnist.training.device import cpu_settings, find_device, on_device
+from fmnist.training.inference import infer
+
+
+def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
+    """Return the trained network of a run.
+
+    A network that is not ours is code: it is imported only where the caller hands over the recipe
+    that names it. Raises RunError if training has not finished, ModelError if the weights do not
+    fit or are not finite.
+    """
+    facts = run.read()["recipe"]
+    if recipe is None and facts["network"] not in NETWORKS:
+        raise RunError(
+            f"the network of {run.folder} is {facts['network']}, code outside fmnist; name its "
+            "recipe to allow it: fmnist evaluate RUN --recipe module:RECIPE"
+        )
+    if not run.weights.is_file():
+        raise RunError(
+            f"{run.weights} is missing: the training has not finished; "
+            f"go on with: fmnist train --resume {run.folder}"
+        )
+    network = make_network(recipe.network if recipe else facts["network"])
+    try:
+        weights = load(run.weights.read_bytes())
+        network.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{run.weights} does not fit the network: {reason}") from error
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise ModelError(f"{run.weights} holds values that are not finite; train again")
+    return network
+
+
+def save_logits(
+    run: Run,
+    split: Split,
+    *,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    batch_size: int = 1000,
+) -> SplitLogits:
+    """Ask the run's network for the logits of a split, in float32, and save them in the run."""
+    facts = run.read()
+    processor = find_device(device, precision="float32")
+    network = on_device(load_network(run, recipe), processor)
+    with cpu_settings(facts["threads"]):
+        logits = infer(
+            network,
+            split.images,
+            processor,
+            flip=facts["recipe"]["flip_at_test"],
+            batch_size=batch_size,
+        )
+    result = SplitLogits(logits, split.labels, split.indices)
+    run.write_logits(split.name, result)
+    return result

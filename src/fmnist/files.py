@@ -1,0 +1,70 @@
+"""Files written whole or not at all, and locks that a killed process cannot leave behind."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Make `path` hold `content`: after a crash at any point it holds the old bytes or the new.
+
+    The temporary file lies beside the target (another disk could not be renamed from) and is
+    removed if anything fails. Raises OSError, for example when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` as durable as the bytes (a rename lives in the folder)."""
+    if sys.platform == "win32":  # which cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock on the file `path` and yield True, or yield False if it is taken.
+
+    The kernel drops the lock with the process, so a kill leaves nothing to clean up. Where the
+    system has no flock (Windows) the answer is always True.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        if sys.platform == "win32":
+            yield True
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _umask() -> int:
+    """Return the process's umask; mkstemp makes files 0600, shared folders want the usual mode."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

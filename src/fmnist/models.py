@@ -1,0 +1,84 @@
+"""The networks: images (n, 1, 28, 28) float in 0..1 to logits (n, 10).
+
+A network that its recipe wants to see pixels on another scale does the scaling itself, so weights
+and scale cannot be mixed up.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmnist.errors import ModelError
+
+
+class Classic(nn.Module):
+    """The network of github.com/eugenekuloba/Fashion-MNIST: 467,626 parameters.
+
+    Two pairs of 3x3 convolutions without bias, a dense layer of 128. Weights start Glorot-uniform
+    (Glorot & Bengio, AISTATS 2010, equation 16) and biases at zero, as Keras has it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, padding="same", bias=False)
+        self.conv2 = nn.Conv2d(32, 32, 3, padding="same", bias=False)
+        self.conv3 = nn.Conv2d(32, 64, 3, padding="same", bias=False)
+        self.conv4 = nn.Conv2d(64, 64, 3, padding="same", bias=False)
+        self.dense1 = nn.Linear(64 * 7 * 7, 128)
+        self.dense2 = nn.Linear(128, 10)
+        for layer in self.children():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.dense1.bias)
+        nn.init.zeros_(self.dense2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, 1, 28, 28)
+        """Return logits."""
+        x = F.relu(self.conv1(x))  # (n, 32, 28, 28)
+        x = F.relu(self.conv2(x))  # (n, 32, 28, 28)
+        x = F.max_pool2d(x, 2)  # (n, 32, 14, 14)
+        x = F.relu(self.conv3(x))  # (n, 64, 14, 14)
+        x = F.relu(self.conv4(x))  # (n, 64, 14, 14)
+        x = F.max_pool2d(x, 2).flatten(1)  # (n, 3136)
+        x = F.relu(self.dense1(x))  # (n, 128)
+        logits: Tensor = self.dense2(x)  # (n, 10)
+        return logits
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "classic": Classic,
+}
+
+
+def make_network(network: str | Callable[[], Any]) -> nn.Module:
+    """Return a new network by its name in NETWORKS, or from a callable that makes one.
+
+    Raises ModelError if it cannot be made, or does not map two images to logits (2, 10).
+    """
+    if isinstance(network, str):
+        if network not in NETWORKS:
+            raise ModelError(f"there is no network {network!r}; there are {', '.join(NETWORKS)}")
+        network = NETWORKS[network]
+    made = network()
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{network} made a {type(made).__name__}, not a torch.nn.Module")
+    _check_shapes(made)
+    return made
+
+
+@torch.no_grad()
+def _check_shapes(network: nn.Module) -> None:
+    """Try the network on two black images, in evaluation mode so that nothing in it moves."""
+    network.eval()
+    try:
+        logits = network(torch.zeros(2, 1, 28, 28))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the network does not take images (n, 1, 28, 28): {reason}") from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, 10):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"the network must answer logits (n, 10) and answers {shape} for n = 2")
+    network.train()

@@ -1,0 +1,130 @@
+"""Recipes: named, frozen experiments. Adding one is adding one value to RECIPES.
+
+A recipe says everything that decides the weights except the seed: the network, how it is
+optimised, how the images are varied, for how long. It knows nothing of PyTorch; a network is named
+by its key in `fmnist.models.NETWORKS`, or given as a callable that makes one.
+
+Every choice in them was made on the validation split. The scores are test accuracies of the last
+epoch, trained on all 60,000 images, over the seeds named in the results file.
+"""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fmnist.errors import RunError
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, arXiv 1412.6980) on every parameter."""
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-7  # Keras' default; PyTorch's is 1e-8
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Muon (K. Jordan, 2024) on convolution filters; SGD with Nesterov momentum on the rest."""
+
+    learning_rate: float  # of the filters: the update has the spectral norm of this share
+    momentum: float
+    other_learning_rate: float  # of norms, biases and the last layer
+    other_momentum: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied, anew each epoch."""
+
+    flip: bool = False  # left-right: half of the images in an epoch, the others in the next
+    shift: int = 0  # up to so many pixels each way, zeros coming in
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a recipe was measured at; every figure stands in `results` (benchmarks/results/)."""
+
+    accuracy: float  # mean test accuracy, 0..1
+    sd: float  # standard deviation over seeds
+    loss: float  # mean test cross-entropy
+    seeds: int
+    seconds: float  # median of the training phase
+    machine: str
+    results: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment; see the module's first lines."""
+
+    name: str
+    network: str | Callable[[], Any]
+    epochs: int
+    batch_size: int
+    optimizer: Adam | Muon
+    source: str  # paper or project the recipe comes from, and the reason for it
+    schedule: Literal["constant", "linear"] = "constant"  # linear: to zero at the last step
+    warmup: float = 0.0  # share of the steps in which the learning rate rises from zero
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = Augmentation()
+    average: float = 0.0  # decay a step of the moving average of weights that is kept; 0: the last
+    flip_at_test: bool = False  # logits are the mean of the image's and its mirror image's
+    score: Score | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that decide the weights, as JSON has them."""
+        fields = dataclasses.asdict(dataclasses.replace(self, score=None))
+        del fields["score"]
+        network = self.network
+        if not isinstance(network, str):
+            fields["network"] = f"{network.__module__}:{network.__qualname__}"
+        return {
+            **fields,
+            "optimizer": {"name": type(self.optimizer).__name__, **fields["optimizer"]},
+        }
+
+
+CLASSIC = Recipe(
+    name="classic",
+    network="classic",
+    epochs=10,
+    batch_size=128,
+    optimizer=Adam(),
+    source="github.com/eugenekuloba/Fashion-MNIST, to the letter; it claims 92.54 % and loss 0.276",
+)
+
+RECIPES = {recipe.name: recipe for recipe in (CLASSIC,)}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe of RECIPES, or one of a person's own as "module:NAME".
+
+    The module is looked up as `python` would from the current directory: naming it is what allows
+    its code to run. Raises RunError if there is none.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        if name in RECIPES:
+            return RECIPES[name]
+        raise RunError(
+            f"there is no recipe {name!r}; there are {', '.join(RECIPES)}, "
+            "or your own as module:RECIPE"
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        recipe = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RunError(f"no recipe can be read from {name}: {error}") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not isinstance(recipe, Recipe):
+        raise RunError(f"{name} is a {type(recipe).__name__}, not a fmnist.recipes.Recipe")
+    return recipe

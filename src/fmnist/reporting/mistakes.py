@@ -1,0 +1,71 @@
+"""The wrong answers a classifier was surest of, and their pictures."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """One image that was given the wrong class.
+
+    `index` counts within the split, `image` is (28, 28) uint8, `true` and `predicted` are class
+    names; `probability` is what the predicted class was given, `probability_true` what the true
+    one was, both in [0, 1].
+    """
+
+    index: int
+    image: npt.NDArray[np.uint8]
+    true: str
+    predicted: str
+    probability: float
+    probability_true: float
+
+
+def worst_mistakes(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    class_names: Sequence[str],
+    temperature: float = 1.0,
+    count: int = 40,
+) -> list[Mistake]:
+    """Return at most `count` wrong answers, the surest first; equally sure ones by index.
+
+    `images` is (n, 28, 28) uint8, `labels` (n,) uint8, `logits` (n, 10) float32; probabilities
+    are softmax(logits / temperature), computed in float64.
+    """
+    assert len(images) == len(labels) == len(logits), "images, labels and logits differ in length"
+    predicted = logits.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    probabilities = _softmax(logits[wrong].astype(np.float64) / temperature)
+    surest = np.argsort(-probabilities.max(axis=1), kind="stable")[:count]
+    return [
+        Mistake(
+            index=int(wrong[i]),
+            image=images[wrong[i]],
+            true=class_names[labels[wrong[i]]],
+            predicted=class_names[predicted[wrong[i]]],
+            probability=float(probabilities[i].max()),
+            probability_true=float(probabilities[i, labels[wrong[i]]]),
+        )
+        for i in surest
+    ]
+
+
+def data_uri(image: npt.NDArray[np.uint8]) -> str:
+    """Return a (28, 28) uint8 image as a PNG in a `data:` address, about 0.7 kB."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares

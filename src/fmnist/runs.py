@@ -1,0 +1,217 @@
+"""The run directory: the one thing that training, evaluation and the report share.
+
+run.json             what was run: recipe, seed, versions, machine, data, seconds a phase
+history.jsonl        a line an epoch
+weights.safetensors  the trained network
+checkpoint/          while training: the newest two states
+logits-<split>.npz   logits (n, 10) float32, labels (n,) uint8, indices (n,) int64
+metrics.json         what the logits say
+report.html          the page
+"""
+
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import RunError
+from fmnist.files import write_whole
+
+
+@dataclass(frozen=True)
+class SplitLogits:
+    """What a network says of a split: logits (n, 10) float32, labels (n,) uint8, indices (n,)."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory; every write is atomic, every read of a bad file is a RunError."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The trained network as safetensors."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of training states, gone when training is finished."""
+        return self.folder / "checkpoint"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / "report.html"
+
+    def read(self) -> dict[str, Any]:
+        """Return run.json."""
+        return _read_json(self.folder / "run.json")
+
+    def write(self, facts: Mapping[str, Any]) -> None:
+        """Replace run.json."""
+        _write_json(self.folder / "run.json", facts)
+
+    def add_seconds(self, **phases: float) -> dict[str, float]:
+        """Set seconds of phases in run.json, bring `total` up to date, and return them all."""
+        facts = self.read()
+        seconds = {**facts["seconds"], **phases}
+        seconds["total"] = sum(value for name, value in seconds.items() if name != "total")
+        self.write({**facts, "seconds": seconds})
+        return seconds
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Return the epochs so far, first to last; none if training has not ended one."""
+        path = self.folder / "history.jsonl"
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); train again") from error
+
+    def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Replace history.jsonl."""
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
+        write_whole(self.folder / "history.jsonl", lines.encode())
+
+    def read_logits(self, split: str) -> SplitLogits:
+        """Return the saved logits of a split."""
+        path = self.folder / f"logits-{split}.npz"
+        if not path.exists():
+            raise RunError(f"{path} is missing; run: fmnist evaluate {self.folder} --split {split}")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return SplitLogits(file["logits"], file["labels"], file["indices"])
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.folder}") from error
+
+    def write_logits(self, split: str, logits: SplitLogits) -> None:
+        """Save the logits of a split."""
+        buffer = io.BytesIO()
+        np.savez(buffer, logits=logits.logits, labels=logits.labels, indices=logits.indices)
+        write_whole(self.folder / f"logits-{split}.npz", buffer.getvalue())
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Return metrics.json."""
+        path = self.folder / "metrics.json"
+        if not path.exists():
+            raise RunError(f"{path} is missing; run: fmnist evaluate {self.folder}")
+        return _read_json(path)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Replace metrics.json."""
+        _write_json(self.folder / "metrics.json", metrics)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a training came to, as `fmnist train --json` prints it (docs/json.md)."""
+        facts = self.read()
+        metrics = self.read_metrics() if (self.folder / "metrics.json").exists() else {}
+        judged = {name: _headline(part) for name, part in metrics.get("splits", {}).items()}
+        return {
+            "run": str(self.folder),
+            "recipe": facts["recipe"]["name"],
+            "seed": facts["seed"],
+            "engine": facts["engine"],
+            "all_data": facts["all_data"],
+            "device": facts["device"],
+            "precision": facts["precision"],
+            "threads": facts["threads"],
+            "parameters": facts["parameters"],
+            "test": judged.get("test"),
+            "validation": judged.get("validation", _last_epoch(self.read_history())),
+            "temperature": metrics.get("temperature"),
+            "seconds": facts["seconds"],
+            "report": str(self.report) if self.report.exists() else None,
+        }
+
+
+def _headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "accuracy_interval", "loss", "top2_accuracy", "calibration_error")
+    return {name: metrics[name] for name in names}
+
+
+def _last_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return validation of the last epoch, for a run that was not evaluated."""
+    if not history or history[-1]["validation_accuracy"] is None:
+        return None
+    last = history[-1]
+    return {"accuracy": last["validation_accuracy"], "loss": last["validation_loss"]}
+
+
+def create_run(out: str | os.PathLike[str] | None, recipe: str, seed: int) -> Run:
+    """Make the directory of a new run: `out`, or runs/<recipe>-s<seed>-<time>.
+
+    Of two processes that ask for the same directory at once only one gets it. Raises RunError
+    when `out` holds anything already.
+    """
+    if out is not None:
+        folder = Path(out)
+        _claim(folder)
+        return Run(folder)
+    stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', recipe)}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt in range(1, 1000):
+        folder = Path("runs") / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return Run(folder)
+    raise RunError(f"runs/{stem} and its 998 neighbours are taken; name a directory with --out")
+
+
+def open_run(folder: str | os.PathLike[str]) -> Run:
+    """Return the run in `folder`; RunError if there is none."""
+    run = Run(Path(folder))
+    if not run.folder.is_dir():
+        raise RunError(f"{folder} is not a directory; `fmnist train` prints where it wrote its run")
+    if not (run.folder / "run.json").is_file():
+        raise RunError(f"{folder} holds no run.json, so it is not a run of fmnist")
+    run.read()
+    return run
+
+
+def _claim(folder: Path) -> None:
+    """Make `folder`, or take it if it is empty; the marker makes a second taker fail."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunError(f"{folder} is a file, not a directory; name another with --out") from error
+    if any(folder.iterdir()):
+        raise RunError(
+            f"{folder} is not empty; name a new directory with --out, "
+            f"or go on with a stopped run: fmnist train --resume {folder}"
+        )
+    try:
+        (folder / "checkpoint").mkdir()
+    except FileExistsError as error:
+        raise RunError(f"another training is using {folder}; name a new one with --out") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); make the run again") from error
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} does not hold a JSON object; make the run again")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(path, (text + "\n").encode())

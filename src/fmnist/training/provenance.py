@@ -1,0 +1,85 @@
+"""What run.json says of a training: written when it starts, checked before it is taken up again."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from torch import nn
+
+from fmnist.data import Dataset
+from fmnist.environment import git_commit, machine, versions
+from fmnist.errors import DataError, RunError
+from fmnist.recipes import Recipe
+from fmnist.runs import Run
+from fmnist.training.device import Device, physical_cores
+
+log = logging.getLogger("fmnist")
+
+
+def starting_facts(
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    seed: int,
+    all_data: bool,
+    device: Device,
+    network: nn.Module,
+) -> dict[str, Any]:
+    """Return run.json as it stands before the first step."""
+    return {
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "engine": "torch",
+        "all_data": all_data,
+        "argv": sys.argv,
+        "started": now(),
+        "finished": None,
+        "state": "training",
+        "resumed": 0,
+        "versions": versions(),
+        "machine": machine(),
+        "device": device.name,
+        "precision": device.precision,
+        "threads": physical_cores(),
+        "data": {
+            "sha256": data.sha256,
+            "source": data.source,
+            "validation_sha256": data.validation_sha256,
+        },
+        "git_commit": git_commit(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seconds": {},
+    }
+
+
+def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> None:
+    """Raise RunError or DataError where going on would not continue the same training.
+
+    Warns where it continues, but not to the same bits: other versions.
+    """
+    facts = run.read()
+    if facts["recipe"] != recipe.to_json():
+        raise RunError(
+            f"{run.folder} was started with another recipe ({facts['recipe']['name']}, or other "
+            f"values in it) than {recipe.name}; start anew, or bring that recipe back"
+        )
+    if facts["data"]["sha256"] != data.sha256:
+        raise DataError(f"{run.folder} was started on other data files than {data.folder} holds")
+    if device not in ("auto", facts["device"]):
+        raise RunError(
+            f"{run.folder} was started on {facts['device']}, so it goes on there; "
+            "leave out --device"
+        )
+    changed = [
+        f"{name} {was} -> {versions()[name]}"
+        for name, was in facts["versions"].items()
+        if versions().get(name) != was
+    ]
+    if changed:
+        log.warning("versions changed (%s): the weights may differ in bits", ", ".join(changed))
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
