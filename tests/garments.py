@@ -19,6 +19,7 @@ from fmnist.data.official import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
     Official,
+    tree_sha256,
 )
 
 TRAIN_PER_CLASS = 48
@@ -94,7 +95,7 @@ def table(folder: Path) -> dict[str, Official]:
         content = (folder / name).read_bytes()
         rank = content[3]
         shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
-        expected[name] = Official(hashlib.sha256(content).hexdigest(), shape)
+        expected[name] = Official(hashlib.sha256(content).hexdigest(), tree_sha256(content), shape)
     return expected
 
 

@@ -96,11 +96,13 @@ def data(
 
     Example: `fmnist data --samples sheet.png`
     """
-    from fmnist.data import facts, load_dataset, write_sheet
+    from fmnist.data import facts, load_dataset
 
     dataset = load_dataset(data_dir)
     found = facts(dataset)
     if samples is not None:
+        from fmnist.data.sheet import write_sheet
+
         write_sheet(dataset, samples)
         found["samples"] = str(samples)
     if as_json:

@@ -28,19 +28,16 @@ def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None
 ) -> None:
     """Print a table on stdout, as wide as the terminal lets it or the text needs."""
-    table = Table(
-        *[escape(column) for column in columns],
-        title=title and escape(title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_header=any(columns),
-        pad_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, show_header=any(columns), pad_edge=False)
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")  # a path must not lose its end
     for row in rows:
         table.add_row(*[escape(cell) for cell in row])
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=100_000)  # a file or a pipe has no edge to fold at
+    if title:
+        console.print(escape(title))
     console.print(table)
 
 

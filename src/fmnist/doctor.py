@@ -41,7 +41,8 @@ def _versions() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    from fmnist.data import cache_folder, load_dataset
+    from fmnist.data import load_dataset
+    from fmnist.data.cache import cache_folder
 
     try:
         dataset = load_dataset(fetch=False)

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, machine, commit. Recorded in run.json and results files."""
+"""What a result was made with: versions, machine, commit. It goes into every run.json."""
 
 import os
 import platform

@@ -31,13 +31,13 @@ class Adam:
 
 @dataclass(frozen=True)
 class Muon:
-    """Muon (K. Jordan, 2024) on convolution filters; SGD with Nesterov momentum on the rest."""
+    """Muon (K. Jordan, 2024) on the convolution filters, Adam on all the rest."""
 
-    learning_rate: float  # of the filters: the update has the spectral norm of this share
+    learning_rate: float  # of the filters, whose updates are orthogonal matrices
     momentum: float
-    other_learning_rate: float  # of norms, biases and the last layer
-    other_momentum: float
-    weight_decay: float
+    other_learning_rate: float  # of the first convolution, norms, biases and the last layer
+    other_beta1: float = 0.9
+    other_beta2: float = 0.95
 
 
 @dataclass(frozen=True)

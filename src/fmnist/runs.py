@@ -34,6 +34,12 @@ class SplitLogits:
     labels: NDArray[np.uint8]
     indices: NDArray[np.int64]
 
+    def is_sound(self) -> bool:
+        """Tell whether shapes, types and lengths are as they must be."""
+        n = self.labels.size
+        parts = (self.logits, (n, 10), "f4"), (self.labels, (n,), "u1"), (self.indices, (n,), "i8")
+        return all(part.shape == shape and part.dtype == kind for part, shape, kind in parts)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -78,9 +84,12 @@ class Run:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            epochs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); train again") from error
+        if not all(isinstance(epoch, dict) for epoch in epochs):
+            raise RunError(f"{path} is damaged (a line is no JSON object); train again")
+        return epochs
 
     def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Replace history.jsonl."""
@@ -92,11 +101,15 @@ class Run:
         path = self.folder / f"logits-{split}.npz"
         if not path.exists():
             raise RunError(f"{path} is missing; run: fmnist evaluate {self.folder} --split {split}")
+        content = io.BytesIO(path.read_bytes())
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return SplitLogits(file["logits"], file["labels"], file["indices"])
-        except (ValueError, KeyError, OSError, EOFError) as error:
+            with np.load(content, allow_pickle=False) as file:
+                logits = SplitLogits(file["logits"], file["labels"], file["indices"])
+        except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
             raise RunError(f"{path} is damaged; run: fmnist evaluate {self.folder}") from error
+        if not logits.is_sound():
+            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.folder}")
+        return logits
 
     def write_logits(self, split: str, logits: SplitLogits) -> None:
         """Save the logits of a split."""
@@ -179,7 +192,8 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         raise RunError(f"{folder} is not a directory; `fmnist train` prints where it wrote its run")
     if not (run.folder / "run.json").is_file():
         raise RunError(f"{folder} holds no run.json, so it is not a run of fmnist")
-    run.read()
+    if not {"recipe", "seed", "state", "data"} <= run.read().keys():
+        raise RunError(f"{run.folder / 'run.json'} was not written by fmnist; name another run")
     return run
 
 

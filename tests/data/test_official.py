@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import random
 import shutil
 from pathlib import Path
@@ -8,14 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fmnist.data import Dataset
 from fmnist.data.official import (
     MNIST_COUNTS,
     OFFICIAL,
+    PIECE,
     TEST_IMAGES,
     TEST_LABELS,
     TRAIN_IMAGES,
     TRAIN_LABELS,
     HandwrittenDigits,
+    tree_sha256,
     verify,
     verify_all,
 )
@@ -83,6 +87,31 @@ def test_a_mutated_header_or_end_is_a_data_error(
     else:
         with pytest.raises(DataError, match=TEST_LABELS):
             verify(TEST_LABELS, tmp_path / TEST_LABELS)
+
+
+@pytest.mark.real_data
+def test_the_real_files_have_the_hashes_that_the_world_quotes(real_data: Dataset) -> None:
+    for name, official in OFFICIAL.items():
+        content = (real_data.folder / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == official.sha256 == real_data.sha256[name]
+        assert tree_sha256(content) == official.tree_sha256
+
+
+def test_the_tree_hash_is_that_of_the_pieces_digests() -> None:
+    content = bytes(range(256)) * 8193  # two pieces and 256 bytes
+    digests = [
+        hashlib.sha256(content[start : start + PIECE]).digest() for start in (0, PIECE, 2 * PIECE)
+    ]
+    assert tree_sha256(content) == hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def test_swapped_or_changed_pieces_change_the_tree_hash() -> None:
+    one, two, rest = bytes(PIECE), b"\1" * PIECE, b"\2" * 9
+    hashes = {
+        tree_sha256(b"".join(parts))
+        for parts in ([one, two, rest], [two, one, rest], [one, two], [one, two, rest, rest])
+    }
+    assert len(hashes) == 4
 
 
 def test_a_changed_content_is_named_with_both_hashes(accepted: Path, tmp_path: Path) -> None:

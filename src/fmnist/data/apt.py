@@ -1,8 +1,10 @@
 """Debian's and Ubuntu's package of the data set, fetched and unpacked without root."""
 
+import errno
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from fmnist.data.official import Verified, verify
@@ -10,6 +12,7 @@ from fmnist.errors import DataError
 
 PACKAGE = "dataset-fashion-mnist"
 SECONDS = 120.0  # for one command; 30 MB took under one second where this was written
+SPACE = 250 << 20  # bytes: the package, its content twice, and lists of its own
 OPTIONS = (
     "-q",
     "--option=APT::Sandbox::User=",  # else a warning that _apt cannot enter
@@ -23,16 +26,20 @@ OPTIONS = (
 def download(names: list[str], workshop: Path) -> dict[str, Verified]:
     """Each of the named files, verified, from the package unpacked in the folder `workshop`.
 
-    Raises DataError with the last words of apt-get where that cannot be done.
+    Raises DataError with the last words of apt-get where that cannot be done, OSError where
+    `workshop` has no space for it.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise DataError("this system has no apt-get")
+    if shutil.disk_usage(workshop).free < SPACE:  # dpkg-deb would not say why it fails
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        _apt(workshop, "download", PACKAGE)
-    except DataError:
+        _run(workshop, "apt-get", *OPTIONS, "download", PACKAGE)
+    except DataError:  # no lists on this system, or old ones
         own = _own_lists(workshop)
-        _apt(workshop, *own, "update", may_fail=True)  # one dead repository of many is no matter
-        _apt(workshop, *own, "download", PACKAGE)
+        with suppress(DataError):  # one dead repository of many is no matter
+            _run(workshop, "apt-get", *OPTIONS, *own, "update")
+        _run(workshop, "apt-get", *OPTIONS, *own, "download", PACKAGE)
     for package in workshop.glob(f"{PACKAGE}_*.deb"):
         _run(workshop, "dpkg-deb", "-x", package.name, "unpacked")
     files = workshop / "unpacked/usr/share/datasets/fashion-mnist"
@@ -44,14 +51,6 @@ def _own_lists(workshop: Path) -> list[str]:
     for folder in (lists, archives):
         (folder / "partial").mkdir(parents=True)
     return [f"--option=Dir::State::Lists={lists}", f"--option=Dir::Cache={archives}"]
-
-
-def _apt(workshop: Path, *arguments: str, may_fail: bool = False) -> None:
-    try:
-        _run(workshop, "apt-get", *OPTIONS, *arguments)
-    except DataError:
-        if not may_fail:
-            raise
 
 
 def _run(workshop: Path, *command: str) -> None:
@@ -67,8 +66,8 @@ def _run(workshop: Path, *command: str) -> None:
             errors="replace",
             timeout=SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"{command[0]}: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{command[0]}: no answer within {SECONDS:g} s") from error
     if done.returncode:
         words = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         last = (words or done.stderr.splitlines() or ["it failed"])[-1]

@@ -13,11 +13,13 @@ import platformdirs
 
 from fmnist.data.idx import Content
 from fmnist.errors import DataError
+from fmnist.files import flush_folder
 
 logger = logging.getLogger("fmnist")
 
 
 PARTIAL = "partial-"  # starts the name of every folder of unfinished work
+REMEDY = "set FMNIST_CACHE to a folder with 300 MB free"
 
 
 class CacheUnwritable(DataError):
@@ -25,12 +27,19 @@ class CacheUnwritable(DataError):
 
 
 def cache_folder() -> Path:
-    """Where the unpacked files are kept: below FMNIST_CACHE, else below the user's cache folder."""
+    """Where the unpacked files are kept: below FMNIST_CACHE, else below the user's cache folder.
+
+    Raises CacheUnwritable where there is neither.
+    """
     if named := os.environ.get("FMNIST_CACHE"):
-        root = os.path.abspath(os.path.expanduser(named))
-    else:
-        root = platformdirs.user_cache_dir("fmnist", appauthor=False)
-    return Path(root, "fashion-mnist")
+        return Path(os.path.abspath(os.path.expanduser(named)), "fashion-mnist")
+    try:
+        root = Path(platformdirs.user_cache_dir("fmnist", appauthor=False))
+    except RuntimeError:
+        root = Path("~")
+    if not root.is_absolute():  # older platformdirs leave the ~ of a homeless user as it is
+        raise CacheUnwritable(f"there is no home folder for the cache; set HOME, or {REMEDY}")
+    return root / "fashion-mnist"
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -46,8 +55,6 @@ def writing(folder: Path) -> Iterator[Path]:
     CacheUnwritable where `folder` cannot be made or written.
     """
     try:
-        if not folder.is_absolute():
-            raise OSError(f"{folder} is no absolute path; is HOME set?")
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -102,24 +109,13 @@ def store(folder: Path, contents: Mapping[str, Content], workshop: Path) -> None
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(workshop / name, folder / name)
-        _sync(folder)
+        flush_folder(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def _sync(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritable(folder: Path, error: OSError) -> CacheUnwritable:
     """The error that names the cache, what the system said, and the way out."""
     return CacheUnwritable(
-        f"the cache {folder} cannot be written ({error.strerror or error}); "
-        "set FMNIST_CACHE to a folder with 150 MB free"
+        f"the cache {folder} cannot be written ({error.strerror or error}); {REMEDY}"
     )

@@ -3,12 +3,14 @@
 import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fmnist.data.official import OFFICIAL, Verified, verify
+from fmnist.data.progress import download_bar
 from fmnist.errors import DataError
 
 if TYPE_CHECKING:
@@ -129,12 +131,18 @@ def _get(url: str, path: Path, limit: int) -> None:
     """Write what `url` answers to `path`; an answer over `limit` bytes is a DataError."""
     import pooch
 
-    from fmnist.data.progress import download_bar
-
     logger.info("downloading %s", url)
-    with path.open("wb") as file, download_bar(path.name) as bar:
+    with ExitStack() as stack:
+
+        def close_at_the_end(answer: "requests.Response", **_: object) -> None:
+            stack.callback(answer.close)  # pooch leaves the connection of a failed download open
+
+        file = stack.enter_context(path.open("wb"))
         fetch = pooch.HTTPDownloader(
-            progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT_SECONDS, READ_SECONDS)
+            progressbar=stack.enter_context(download_bar(path.name)) or False,
+            chunk_size=1 << 16,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            hooks={"response": close_at_the_end},
         )
         fetch(url, _Bounded(file, limit), None)
 

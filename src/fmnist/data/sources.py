@@ -25,13 +25,13 @@ from fmnist.errors import DataError
 logger = logging.getLogger("fmnist")
 
 
-def load_dataset(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_dataset(data_dir: str | os.PathLike[str] | None = None, *, fetch: bool = True) -> Dataset:
     """Fashion-MNIST, verified by SHA-256, from the first of these that has it.
 
     `data_dir`; the folder that FMNIST_DATA names; the project's cache (below FMNIST_CACHE or the
     user's cache folder); the folders that Debian's package, Keras and torchvision leave; HTTP
     mirrors; `apt-get download`. What is found after the cache is unpacked into it. FMNIST_OFFLINE=1
-    forbids the last two.
+    forbids the last two, and `fetch=False` as well; then nothing is written either.
 
     Raises DataError, one line with what to do, where it cannot be had or where the folder named is
     wrong.
@@ -40,7 +40,7 @@ def load_dataset(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         return _from_folder(Path(os.path.expanduser(data_dir)), "the folder given")
     if named := os.environ.get("FMNIST_DATA"):
         return _from_folder(Path(os.path.expanduser(named)), "FMNIST_DATA")
-    return _from_cache() or _fill_cache()
+    return _from_cache() or (_fill_cache() if fetch else _as_other_tools_left_it())
 
 
 def _from_folder(folder: Path, source: str) -> Dataset:
@@ -110,7 +110,7 @@ def _fill_cache() -> Dataset:
         if not found:
             raise
         logger.warning("%s; the data set is read from %s every time", error, found.folder)
-        return _dataset(found.files, f"{found.tool}, unpacked into memory", found.folder)
+        return _in_memory(found)
     dataset = _from_cache()
     if dataset is None:
         raise DataError(f"the cache {folder} does not hold what was just written; check its disk")
@@ -124,6 +124,17 @@ class Found:
     tool: str
     folder: Path
     files: Mapping[str, Verified]
+
+
+def _as_other_tools_left_it() -> Dataset:
+    found = _from_other_tools()
+    if found is None:
+        raise DataError(f"it is neither in {cache_folder()} nor where other tools leave it")
+    return _in_memory(found)
+
+
+def _in_memory(found: "Found") -> Dataset:
+    return _dataset(found.files, f"{found.tool}, unpacked into memory", found.folder)
 
 
 def _from_other_tools() -> Found | None:
@@ -146,7 +157,12 @@ def _fetch(names: list[str], workshop: Path, folder: Path) -> Mapping[str, Verif
         f"put {', '.join(f'{name}.gz' for name in OFFICIAL)} into a folder"
         " and name it with --data-dir or FMNIST_DATA"
     )
-    lack = f"{' and '.join(names)} not found in {folder} nor where other tools leave the data set"
+    what = (
+        "Fashion-MNIST is"
+        if len(names) == len(OFFICIAL)
+        else f"{' and '.join(names)} of Fashion-MNIST is"
+    )
+    lack = f"{what} not whole in {folder} nor where other tools leave it"
     if os.environ.get("FMNIST_OFFLINE", "") not in ("", "0"):
         raise DataError(f"{lack}, and FMNIST_OFFLINE forbids to fetch it; {remedy}")
     failures = []

@@ -18,12 +18,14 @@ def reliability(logits: FloatArray, labels: LabelArray, bins: int = BINS) -> lis
     """
     confidence = np.exp(log_softmax(logits).max(axis=1))
     right = logits.argmax(axis=1) == labels
-    # Equal confidences are ordered by being right, so that the cut does not hang on their order.
-    order = np.lexsort((right, confidence))
+    # Images of one confidence share their accuracy: a cut between them must not tell them apart.
+    _, group, sizes = np.unique(confidence, return_inverse=True, return_counts=True)
+    shared = (np.bincount(group, weights=right) / sizes)[group]
+    order = np.argsort(confidence)
     return [
         {
             "confidence": float(confidence[members].sum() / len(members)),
-            "accuracy": int(right[members].sum()) / len(members),
+            "accuracy": float(shared[members].sum() / len(members)),
             "images": len(members),
         }
         for members in np.array_split(order, bins)

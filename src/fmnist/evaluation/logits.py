@@ -1,5 +1,6 @@
 """A run's weights and a split's images to saved logits."""
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -52,7 +53,10 @@ def save_logits(
     device: str = "auto",
     batch_size: int = 1000,
 ) -> SplitLogits:
-    """Ask the run's network for the logits of a split, in float32, and save them in the run."""
+    """Ask the run's network for the logits of a split, in float32, and save them in the run.
+
+    Raises RunError and ModelError as `load_network`, and ModelError if a logit is not finite.
+    """
     facts = run.read()
     processor = find_device(device, precision="float32")
     network = on_device(load_network(run, recipe), processor)
@@ -64,6 +68,8 @@ def save_logits(
             flip=facts["recipe"]["flip_at_test"],
             batch_size=batch_size,
         )
+    if not np.isfinite(logits).all():
+        raise ModelError(f"the logits of {run.weights} are not all finite; train again")
     result = SplitLogits(logits, split.labels, split.indices)
     run.write_logits(split.name, result)
     return result

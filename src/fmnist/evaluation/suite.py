@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fmnist.data import CLASS_NAMES, Dataset, SplitName, load_dataset
 from fmnist.errors import DataError, RunError
 from fmnist.evaluation.calibration import calibration_error, fit_temperature, reliability
@@ -40,15 +42,15 @@ def evaluate(
     began = time.perf_counter()
     run = _opened(run)
     data = data or load_dataset()
-    facts = run.read()
-    if facts["data"]["sha256"] != data.sha256:
-        raise DataError(f"{run.folder} was trained on other data files than {data.folder} holds")
-    kept = [split for split in splits if not (facts["all_data"] and split == "validation")]
+    fitted_on = run if temperature_from is None else _opened(temperature_from)
+    _check_data(run, data)
+    all_data = run.read()["all_data"]
+    kept = [split for split in splits if not (all_data and split == "validation")]
     if not kept:
         raise RunError(f"{run.folder} was trained on all images and has no validation split")
     for name in kept:
         save_logits(run, data.split(name), recipe=recipe, device=device, batch_size=batch_size)
-    metrics = measure(run, _opened(temperature_from) if temperature_from else run)
+    metrics = measure(run, fitted_on)
     run.write_metrics(metrics)
     run.add_seconds(evaluate=time.perf_counter() - began)
     return metrics
@@ -86,13 +88,14 @@ def _temperature(run: Run, other: Run) -> tuple[float, str]:
 
 def _measure_split(part: SplitLogits, temperature: float) -> dict[str, Any]:
     logits, labels = part.logits, part.labels
+    tempered = logits.astype(np.float64) / temperature  # float32 could round two logits to a tie
     return {
         **score(logits, labels, CLASS_NAMES),
         "calibration_error": calibration_error(logits, labels),
         "reliability": reliability(logits, labels),
         "calibrated": {
-            "loss": cross_entropy(logits / temperature, labels),
-            "calibration_error": calibration_error(logits / temperature, labels),
+            "loss": cross_entropy(tempered, labels),
+            "calibration_error": calibration_error(tempered, labels),
         },
     }
 
@@ -100,11 +103,13 @@ def _measure_split(part: SplitLogits, temperature: float) -> dict[str, Any]:
 def report(run: Run | str | os.PathLike[str], data: Dataset | None = None) -> Path:
     """Write report.html from what the run directory holds, and return its path.
 
-    Raises RunError if the run has not been evaluated.
+    Raises RunError if the run has not been evaluated, DataError if `data` is not what it was
+    trained on.
     """
     began = time.perf_counter()
     run = _opened(run)
     data = data or load_dataset()
+    _check_data(run, data)
     metrics = run.read_metrics()
     shown: SplitName = "test" if "test" in metrics["splits"] else "validation"
     saved = run.read_logits(shown)
@@ -124,3 +129,12 @@ def report(run: Run | str | os.PathLike[str], data: Dataset | None = None) -> Pa
 
 def _opened(run: Run | str | os.PathLike[str]) -> Run:
     return run if isinstance(run, Run) else open_run(run)
+
+
+def _check_data(run: Run, data: Dataset) -> None:
+    """Raise DataError if the run was trained on other files: its numbers would mean nothing."""
+    if run.read()["data"]["sha256"] != data.sha256:
+        raise DataError(
+            f"{run.folder} was trained on other data files than {data.folder} holds; "
+            "name theirs with --data-dir"
+        )

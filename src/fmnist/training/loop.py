@@ -1,7 +1,6 @@
 """Train a recipe: one loop, from a recipe and the splits to a run directory."""
 
 import logging
-import math
 import os
 import shutil
 import time
@@ -145,7 +144,7 @@ def _fit(
             state.advance(x, y)
             epoch_ends = state.step % len(batches) == 0
             if epoch_ends or state.step % look_every == 0:
-                _check_loss(state)
+                _check_finite(state)
                 state.epoch_seconds = time.perf_counter() - began
                 watch(_progress(state, len(batches)))
             is_due = time.monotonic() - saved_at >= checkpoint_seconds
@@ -159,11 +158,12 @@ def _fit(
         saved_at = time.monotonic()
 
 
-def _check_loss(state: State) -> None:
+def _check_finite(state: State, *, weights: bool = False) -> None:
     """Raise RunError if the loss of a step of this epoch was infinite or not a number."""
-    if not math.isfinite(state.sums[0].item()):
+    if not state.is_finite(weights=weights):
+        what = "a weight" if state.is_finite(weights=False) else "the loss"
         raise RunError(
-            f"the loss is not finite at step {state.step} of {state.steps} (learning rate "
+            f"{what} is not finite at step {state.step} of {state.steps} (learning rate "
             f"{state.learning_rate:.3g}); training stopped and the last good checkpoint is kept. "
             "Lower the learning rate, or look for broken values in the network"
         )
@@ -171,7 +171,7 @@ def _check_loss(state: State) -> None:
 
 def _save(run: Run, state: State, stop: StopRequest) -> None:
     """Write a checkpoint; if a stop was asked for, say how to go on."""
-    _check_loss(state)
+    _check_finite(state, weights=True)
     save_checkpoint(run.checkpoints, state.step, state.pack())
     if stop.signal is not None and state.step < state.steps:
         raise Stopped(

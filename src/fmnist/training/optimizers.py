@@ -62,29 +62,24 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
                 torch.optim.Adam(parameters, learning_rate, (beta1, beta2), epsilon, fused=True)
             ]
         case recipes.Muon() as muon:
-            filters = [p for p in parameters if p.ndim == 4]
-            others = [p for p in parameters if p.ndim != 4]
+            # A bank of 3x3 filters over one channel has no directions to make orthogonal.
+            filters = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
+            others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
+            betas = (muon.other_beta1, muon.other_beta2)
             return [
                 Muon(filters, muon.learning_rate, muon.momentum),
-                torch.optim.SGD(
-                    others,
-                    muon.other_learning_rate,
-                    muon.other_momentum,
-                    weight_decay=muon.weight_decay,
-                    nesterov=True,
-                    fused=True,
-                ),
+                torch.optim.Adam(others, muon.other_learning_rate, betas, fused=True),
             ]
 
 
 def rate_at(recipe: Recipe, step: int, steps: int) -> float:
     """Return the share of the recipe's learning rates, 0..1, used in step 0 .. steps - 1."""
-    warm = recipe.warmup * steps
-    if step + 1 < warm:
+    warm = round(recipe.warmup * steps)
+    if step < warm:
         return (step + 1) / warm
     if recipe.schedule == "constant":
         return 1.0
-    return (steps - step) / (steps - min(warm, steps - 1))
+    return (steps - step) / (steps - warm)
 
 
 def set_rates(

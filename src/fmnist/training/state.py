@@ -58,6 +58,13 @@ class State:
             seen = torch.full_like(loss, len(y))
             self.sums += torch.stack([loss.detach() * len(y), right.to(loss.dtype), seen])
 
+    def is_finite(self, *, weights: bool) -> bool:
+        """Tell whether every loss of this epoch is a number, and on request every weight too."""
+        values = [self.sums]
+        if weights:
+            values += [*self.network.state_dict().values(), *self.result.state_dict().values()]
+        return all(bool(torch.isfinite(value).all()) for value in values)
+
     @torch.no_grad()
     def _move_average(self) -> None:
         # A young average follows faster, or it would remember the random start:
@@ -74,7 +81,7 @@ class State:
                 kept.copy_(new)
 
     def pack(self) -> Checkpoint:
-        """Return the whole state. Raises ModelError if a weight is not finite."""
+        """Return the whole state."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if self.average is not None:
             averages = self.average.state_dict().items()
@@ -83,9 +90,6 @@ class State:
             for index, entries in optimizer.state_dict()["state"].items():
                 for key, value in entries.items():
                     tensors[f"optimizer.{number}.{index}.{key}"] = value
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ModelError(f"{name} is not finite after step {self.step}")
         tensors["sums"] = self.sums
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.name == "cuda":

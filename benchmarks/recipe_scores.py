@@ -1,0 +1,92 @@
+"""Train a recipe with several seeds on all 60,000 images and judge each once on the test split.
+
+    python benchmarks/recipe_scores.py standard --seeds 5 --out benchmarks/results/standard.json
+
+Each seed is a process of its own, one after the other: `fmnist train RECIPE --all-data --seed N`.
+The file holds every seed's accuracy, loss and seconds, their mean and standard deviation, and what
+they were made with. It is written anew after each seed, and seeds that it holds are not run again.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fmnist.environment import git_commit, machine, versions
+from fmnist.files import write_whole
+
+
+def run_seed(recipe: str, seed: int) -> dict[str, Any]:
+    """Train and judge one seed and return what `fmnist train --json` says."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder, "run"))
+        command = [sys.executable, "-m", "fmnist", "train", recipe, "--seed", str(seed)]
+        command += ["--all-data", "--out", out, "--json", "--quiet"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    said = json.loads(done.stdout)
+    return {
+        "seed": seed,
+        "accuracy": said["test"]["accuracy"],
+        "loss": said["test"]["loss"],
+        "seconds": said["seconds"],
+    }
+
+
+def summarise(recipe: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the results file: mean, standard deviation and bounds over the seeds."""
+    accuracies = [run["accuracy"] for run in runs]
+    sd = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
+    mean = statistics.fmean(accuracies)
+    return {
+        "recipe": recipe,
+        "split": "test",
+        "trained_on": "all 60,000 training images, last epoch",
+        "seeds": [run["seed"] for run in runs],
+        "accuracy": {
+            "mean": mean,
+            "sd": sd,
+            "n": len(runs),
+            "mean_less_two_standard_errors": mean - 2 * sd / len(runs) ** 0.5,
+        },
+        "loss": {"mean": statistics.fmean(run["loss"] for run in runs)},
+        "train_seconds": spread([run["seconds"]["train"] for run in runs]),
+        "total_seconds": spread([run["seconds"]["total"] for run in runs]),
+        "runs": runs,
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": versions(),
+        "machine": machine(),
+        "git_commit": git_commit(),
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, least and most."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. N - 1")
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args()
+    runs = json.loads(chosen.out.read_text())["runs"] if chosen.out.exists() else []
+    for seed in range(chosen.seeds):
+        if any(run["seed"] == seed for run in runs):
+            continue
+        runs.append(run_seed(chosen.recipe, seed))
+        result = summarise(chosen.recipe, runs)
+        write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
+        last = runs[-1]
+        print(f"seed {seed}: {last['accuracy']:.4f}, {last['seconds']['train']:.0f} s", flush=True)
+    print(json.dumps(summarise(chosen.recipe, runs)["accuracy"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What `import fmnist` gives, and what it must not cost."""
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fmnist
+
+HEAVY = ("torch", "pandas", "matplotlib", "sklearn", "safetensors", "jinja2", "numpy")
+
+# Makes the packages of the extra `train` impossible to import, as if they were not installed.
+WITHOUT_TRAIN = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "safetensors", "jinja2", "matplotlib"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_all_names_resolve_and_there_are_no_others() -> None:
+    tree = ast.parse(Path(fmnist.__file__).read_text("utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = [a.name for node in block.body if isinstance(node, ast.ImportFrom) for a in node.names]
+    assert sorted(fmnist.__all__) == sorted(typed) == sorted(dir(fmnist))
+    assert {"load_dataset", "train", "evaluate", "report"} <= set(fmnist.__all__)
+    for name in fmnist.__all__:
+        assert getattr(fmnist, name) is not None
+
+
+def test_an_unknown_attribute_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'fmnist' has no attribute 'trian'"):
+        _ = fmnist.trian
+    assert not hasattr(fmnist, "__path_of_nothing__")
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import fmnist", []),
+        ("import fmnist.cli", []),
+        ("import fmnist; fmnist.load_dataset, fmnist.open_run, fmnist.RECIPES", ["numpy"]),
+        ("import fmnist.console, fmnist.doctor", []),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(code: str, allowed: list[str]) -> None:
+    done = python(f"{code}; import sys; print([m for m in {HEAVY} if m in sys.modules])")
+    assert (done.stdout.strip(), done.stderr) == (str(allowed), "")
+
+
+def test_help_answers_in_under_300_milliseconds() -> None:
+    script = Path(sys.executable).with_name("fmnist")
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "fmnist"]
+    seconds = []
+    for _ in range(10):  # the least of five, and five more chances on a busy machine
+        began = time.perf_counter()
+        done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - began)
+        assert "Fashion-MNIST" in done.stdout
+        if len(seconds) >= 5 and min(seconds) < 0.3:
+            break
+    assert min(seconds) < 0.3
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "report"])
+def test_without_the_extra_the_error_says_how_to_get_it(name: str) -> None:
+    done = python(
+        WITHOUT_TRAIN
+        + "import fmnist\n"
+        + f"try: fmnist.{name}\n"
+        + "except fmnist.errors.MissingExtra as error: print(error)"
+    )
+    message = "torch is not installed; run: pip install 'fmnist[train]'\n"
+    assert (done.stdout, done.stderr) == (message, "")
+
+
+@pytest.mark.parametrize("verb", [["train", "classic"], ["evaluate", "run"], ["report", "run"]])
+def test_a_verb_without_the_extra_fails_in_one_line(verb: list[str]) -> None:
+    done = python(WITHOUT_TRAIN + "from fmnist.cli import main; main()", *verb)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "fmnist: torch is not installed; run: pip install 'fmnist[train]'\n"
+
+
+def test_without_the_extra_recipes_are_listed_all_the_same() -> None:
+    done = python(WITHOUT_TRAIN + "from fmnist.cli import main; main()", "recipes")
+    assert done.returncode == 0
+    assert "classic" in done.stdout
