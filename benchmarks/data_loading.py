@@ -9,17 +9,16 @@ counted; "again" is a later load in the same process.
 import argparse
 import json
 import os
-import platform
 import ssl
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fmnist.data import load_dataset
+from fmnist.environment import git_commit, machine, versions
 
 LIMIT_SECONDS = 0.050
 
@@ -49,16 +48,6 @@ def summary(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def measure(loads: int) -> dict[str, Any]:
     """The results with what they were measured on."""
     load_dataset()  # fills the cache, and the system's own
@@ -68,18 +57,9 @@ def measure(loads: int) -> dict[str, Any]:
         "limit_seconds": LIMIT_SECONDS,
         "first": summary([in_a_new_process() for _ in range(loads)]),
         "again": summary([seconds_of_a_load() for _ in range(loads)]),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": version("numpy"),
-            "fmnist": version("fmnist"),
-            "openssl": ssl.OPENSSL_VERSION,
-        },
-        "machine": {
-            "platform": platform.platform(),
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 2),
-        },
+        "versions": {**versions(), "openssl": ssl.OPENSSL_VERSION},
+        "machine": {**machine(), "load_average": round(os.getloadavg()[0], 2)},
+        "git_commit": git_commit(),
     }
 
 

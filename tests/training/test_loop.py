@@ -196,12 +196,10 @@ def test_other_data_cannot_go_on(stopped_run: Path, garments: Dataset) -> None:
 
 
 def test_two_trainings_never_share_a_directory(stopped_run: Path, garments: Dataset) -> None:
-    with (
-        try_lock(stopped_run / "checkpoint" / "lock") as ours,
-        pytest.raises(RunError, match="another training is using"),
-    ):
-        assert ours
-        train(TINY, garments, resume=stopped_run)
+    with try_lock(stopped_run / "checkpoint" / "lock") as is_ours:
+        assert is_ours
+        with pytest.raises(RunError, match="another training is using"):
+            train(TINY, garments, resume=stopped_run)
     with pytest.raises(RunError, match="is not empty"):
         train(TINY, garments, out=stopped_run)
 

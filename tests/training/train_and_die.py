@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import garments
 from fmnist.data import load_dataset
 from fmnist.training import train
 from fmnist.training.state import State
 from tiny import TINY
-from torch import Tensor
 
 
 def die(*arguments: Any) -> None:

@@ -1,7 +1,6 @@
 """A picture of samples: ten rows, a class each."""
 
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from fmnist.data.dataset import Dataset
 from fmnist.data.idx import Images
 from fmnist.data.official import CLASS_NAMES
 from fmnist.errors import DataError
+from fmnist.files import write_whole
 
 COLUMNS = 12
 SIDE = 56  # pixels of a sample on the sheet: twice its 28
@@ -27,20 +27,12 @@ def write_sheet(dataset: Dataset, path: Path) -> None:
     The images are those at equal distances through the class, so the sheet is always the same.
     Raises DataError where `path` cannot be written.
     """
-    sheet = draw_sheet(dataset.train_images, dataset.train_labels)
+    sheet = io.BytesIO()
+    draw_sheet(dataset.train_images, dataset.train_labels).save(sheet, "PNG", optimize=True)
     try:
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        write_whole(path, sheet.getvalue())
     except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            sheet.save(file, format="PNG", optimize=True)
-        os.chmod(partial, 0o644)  # mkstemp's files are private
-        os.replace(partial, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        raise DataError(f"the sheet {path} cannot be written: {error.strerror}") from error
 
 
 def draw_sheet(images: Images, labels: Images) -> Image.Image:
@@ -66,7 +58,3 @@ def _samples(labels: Images, label: int) -> list[int]:
     members = np.flatnonzero(labels == label)
     places = np.linspace(0, len(members), min(COLUMNS, len(members)), endpoint=False)
     return [int(index) for index in members[places.astype(np.int64)]]
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"the sheet {path} cannot be written: {error.strerror or error}")
