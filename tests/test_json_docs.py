@@ -11,7 +11,7 @@ from fmnist.cli import main
 from fmnist.data import Dataset
 
 ROOT = Path(__file__).parents[1]
-SECTION = re.compile(r"^## `fmnist (\w+)`\n(?:(?!^## ).*\n)*?```json\n(.*?)```", re.M | re.S)
+SECTION = re.compile(r"^## `fmnist (\w+)`\n\n```json\n(.*?)\n```$", re.M | re.S)
 EXAMPLES = {
     verb: json.loads(text)
     for verb, text in SECTION.findall((ROOT / "docs" / "json.md").read_text("utf-8"))

@@ -188,6 +188,14 @@ def test_logits_come_back_as_they_were(run: Run) -> None:
     assert same(run.read_logits("test"), LOGITS)
 
 
+def test_commands_in_messages_are_fit_for_a_shell(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "my run", "classic", 0)
+    with pytest.raises(RunError, match=f"fmnist evaluate '{run.folder}' --split test"):
+        run.read_logits("test")
+    with pytest.raises(RunError, match=f"fmnist train --resume '{run.folder}'"):
+        create_run(run.folder, "classic", 0)
+
+
 def test_missing_logits_say_what_makes_them(run: Run) -> None:
     with pytest.raises(RunError, match=f"run: fmnist evaluate {run.folder} --split test"):
         run.read_logits("test")

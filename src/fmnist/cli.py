@@ -51,11 +51,7 @@ class DeviceChoice(StrEnum):
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder with the four files of Fashion-MNIST.",
-        envvar="FMNIST_DATA",
-        show_default=False,
-    ),
+    typer.Option(help="Folder with the four files of Fashion-MNIST.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line of stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the result and errors.")]
@@ -172,7 +168,12 @@ def train(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of weights, order and augmentation. [default: 0]", show_default=False
+        ),
+    ] = None,
     engine: Annotated[Engine, typer.Option(help="What trains.")] = Engine.torch,
     all_data: Annotated[
         bool, typer.Option("--all-data", help="Train on all 60,000, validation included.")
@@ -201,8 +202,8 @@ def train(
 
     Example: `fmnist train classic --seed 1 --out runs/mine`
     """
-    if resume is not None and out is not None:
-        raise typer.BadParameter("--resume goes on in its own directory; leave out --out")
+    if resume is not None and (out is not None or seed is not None or all_data):
+        raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
     _log_to_stderr(quiet)
     from fmnist.data import load_dataset
     from fmnist.recipes import find_recipe
@@ -219,7 +220,7 @@ def train(
         run = train_recipe(
             chosen,
             dataset,
-            seed=seed,
+            seed=seed or 0,
             all_data=all_data,
             out=out,
             device=device,

@@ -79,6 +79,20 @@ class Recipe:
     flip_at_test: bool = False  # logits are the mean of the image's and its mirror image's
     score: Score | None = None
 
+    def __post_init__(self) -> None:
+        """Raise RunError where a value makes no training."""
+        rules = {
+            "epochs must be at least 1": self.epochs >= 1,
+            "batch_size must be at least 1": self.batch_size >= 1,
+            "warmup must be in 0..1": 0 <= self.warmup <= 1,
+            "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
+            "average must be at least 0 and below 1": 0 <= self.average < 1,
+            "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise RunError(f"recipe {self.name}: {'; '.join(broken)}")
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields that decide the weights, as JSON has them."""
         fields = dataclasses.asdict(dataclasses.replace(self, score=None))
@@ -101,7 +115,21 @@ CLASSIC = Recipe(
     source="github.com/eugenekuloba/Fashion-MNIST, to the letter; it claims 92.54 % and loss 0.276",
 )
 
-RECIPES = {recipe.name: recipe for recipe in (CLASSIC,)}
+STANDARD = Recipe(
+    name="standard",
+    network="early-pool",
+    epochs=7,
+    batch_size=256,
+    optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
+    source="cifar10-airbench (K. Jordan, arXiv 2404.00498) cut down to two CPU cores; docs/log.md",
+    schedule="linear",
+    warmup=0.1,
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, shift=1),
+    flip_at_test=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC)}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -121,7 +149,7 @@ def find_recipe(name: str) -> Recipe:
     sys.path.insert(0, str(Path.cwd()))
     try:
         recipe = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise RunError(f"no recipe can be read from {name}: {error}") from error
     finally:
         sys.path.remove(str(Path.cwd()))

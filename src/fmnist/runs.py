@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Run:
     """A run directory; every write is atomic, every read of a bad file is a RunError."""
 
     folder: Path
+
+    @property
+    def argument(self) -> str:
+        """The folder as a command line names it, for messages that say what to run next."""
+        return shlex.quote(str(self.folder))
 
     @property
     def weights(self) -> Path:
@@ -100,15 +106,17 @@ class Run:
         """Return the saved logits of a split."""
         path = self.folder / f"logits-{split}.npz"
         if not path.exists():
-            raise RunError(f"{path} is missing; run: fmnist evaluate {self.folder} --split {split}")
+            raise RunError(
+                f"{path} is missing; run: fmnist evaluate {self.argument} --split {split}"
+            )
         content = io.BytesIO(path.read_bytes())
         try:
             with np.load(content, allow_pickle=False) as file:
                 logits = SplitLogits(file["logits"], file["labels"], file["indices"])
         except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
-            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.folder}") from error
+            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.argument}") from error
         if not logits.is_sound():
-            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.folder}")
+            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.argument}")
         return logits
 
     def write_logits(self, split: str, logits: SplitLogits) -> None:
@@ -121,7 +129,7 @@ class Run:
         """Return metrics.json."""
         path = self.folder / "metrics.json"
         if not path.exists():
-            raise RunError(f"{path} is missing; run: fmnist evaluate {self.folder}")
+            raise RunError(f"{path} is missing; run: fmnist evaluate {self.argument}")
         return _read_json(path)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -206,7 +214,7 @@ def _claim(folder: Path) -> None:
     if any(folder.iterdir()):
         raise RunError(
             f"{folder} is not empty; name a new directory with --out, "
-            f"or go on with a stopped run: fmnist train --resume {folder}"
+            f"or go on with a stopped run: fmnist train --resume {shlex.quote(str(folder))}"
         )
     try:
         (folder / "checkpoint").mkdir()

@@ -26,12 +26,12 @@ def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
     if recipe is None and facts["network"] not in NETWORKS:
         raise RunError(
             f"the network of {run.folder} is {facts['network']}, code outside fmnist; name its "
-            "recipe to allow it: fmnist evaluate RUN --recipe module:RECIPE"
+            f"recipe to allow it: fmnist evaluate {run.argument} --recipe module:RECIPE"
         )
     if not run.weights.is_file():
         raise RunError(
             f"{run.weights} is missing: the training has not finished; "
-            f"go on with: fmnist train --resume {run.folder}"
+            f"go on with: fmnist train --resume {run.argument}"
         )
     network = make_network(recipe.network if recipe else facts["network"])
     try:

@@ -79,6 +79,8 @@ def train(
     else:
         run = open_run(resume)
         check_resumable(run, recipe, data, device)
+        if run.read()["state"] == "finished":
+            return run
     with try_lock(run.checkpoints / "lock") as is_ours:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
@@ -95,8 +97,6 @@ def _train(
 ) -> None:
     """Bring the run from wherever it stands to its end."""
     facts = run.read()
-    if facts["state"] == "finished":
-        return
     began = time.perf_counter()
     with cpu_settings(facts["threads"]), stop_on_signal() as stop:
         device = find_device(facts["device"], facts["precision"])
@@ -174,9 +174,10 @@ def _save(run: Run, state: State, stop: StopRequest) -> None:
     _check_finite(state, weights=True)
     save_checkpoint(run.checkpoints, state.step, state.pack())
     if stop.signal is not None and state.step < state.steps:
+        own = "" if isinstance(state.recipe.network, str) else "YOUR_MODULE:RECIPE "
         raise Stopped(
             f"stopped at step {state.step} of {state.steps}, which is saved; "
-            f"go on with: fmnist train --resume {run.folder}",
+            f"go on with: fmnist train {own}--resume {run.argument}",
             stop.signal,
         )
 
