@@ -257,8 +257,8 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert done.status == 128 + number
     assert done.out == ""
     assert done.err == (
-        f"fmnist: stopped at step 3 of {STEPS}, which is saved; "
-        "go on with: fmnist train YOUR_MODULE:RECIPE --resume run\n"
+        f"fmnist: stopped at step 3 of {STEPS}, which is saved in run; "
+        f"go on with: fmnist train {OWN} --resume run\n"
     )
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     told = fmnist("train", OWN, "--resume", "run", "--quiet", "--json").json()
@@ -308,7 +308,7 @@ def test_ctrl_c_in_a_process_of_its_own_and_the_command_it_names(
 def test_the_command_to_go_on_is_fit_for_a_shell(fmnist: Fmnist) -> None:
     done = fmnist("train", OWN, "--quiet", "--out", "my run", STOP_BY=str(int(signal.SIGINT)))
     command = done.err.partition("go on with: ")[2]
-    assert shlex.split(command) == ["fmnist", "train", "YOUR_MODULE:RECIPE", "--resume", "my run"]
+    assert shlex.split(command) == ["fmnist", "train", OWN, "--resume", "my run"]
 
 
 def test_ctrl_c_before_the_first_step_exits_130(

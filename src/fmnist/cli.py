@@ -7,6 +7,7 @@ verbs, so that help answers at once.
 
 import logging
 import os
+import shlex
 import sys
 import time
 from enum import StrEnum
@@ -216,17 +217,22 @@ def train(
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
-    with console.training_progress(quiet) as watch:
-        run = train_recipe(
-            chosen,
-            dataset,
-            seed=seed or 0,
-            all_data=all_data,
-            out=out,
-            device=device,
-            resume=resume,
-            watch=watch,
-        )
+    try:
+        with console.training_progress(quiet) as watch:
+            run = train_recipe(
+                chosen,
+                dataset,
+                seed=seed or 0,
+                all_data=all_data,
+                out=out,
+                device=device,
+                resume=resume,
+                watch=watch,
+            )
+    except Stopped as stop:
+        own = f"{recipe} " if ":" in recipe else ""
+        command = f"fmnist train {own}--resume {shlex.quote(stop.run)}"
+        raise Stopped(f"{stop}; go on with: {command}", stop.signal, stop.run) from stop
     run.add_seconds(data=data_seconds)
     if evaluate:
         from fmnist.evaluation import evaluate as judge

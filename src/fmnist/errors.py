@@ -24,11 +24,11 @@ class RunError(FmnistError):
 
 
 class Stopped(RunError):
-    """A signal stopped the training; what was done so far is saved."""
+    """Signal `signal` stopped the training; what was done so far is saved in the folder `run`."""
 
-    def __init__(self, message: str, signal: int) -> None:
+    def __init__(self, message: str, signal: int, run: str) -> None:
         super().__init__(message)
-        self.signal = signal
+        self.signal, self.run = signal, run
 
 
 class ModelError(FmnistError):

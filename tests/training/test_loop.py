@@ -131,7 +131,7 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
         if progress.step == 20 and not progress.epoch_ended:
             os.kill(os.getpid(), number)
 
-    with pytest.raises(Stopped, match=r"step 20 of 42.*--resume") as stopped:
+    with pytest.raises(Stopped, match=r"step 20 of 42.*saved in") as stopped:
         train(TINY, garments, out=tmp_path / "run", watch=interrupt)
     assert stopped.value.signal == number
     resumed = train(TINY, garments, resume=tmp_path / "run")

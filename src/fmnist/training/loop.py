@@ -170,15 +170,14 @@ def _check_finite(state: State, *, weights: bool = False) -> None:
 
 
 def _save(run: Run, state: State, stop: StopRequest) -> None:
-    """Write a checkpoint; if a stop was asked for, say how to go on."""
+    """Write a checkpoint; raise Stopped if a signal asked for it."""
     _check_finite(state, weights=True)
     save_checkpoint(run.checkpoints, state.step, state.pack())
     if stop.signal is not None and state.step < state.steps:
-        own = "" if isinstance(state.recipe.network, str) else "YOUR_MODULE:RECIPE "
         raise Stopped(
-            f"stopped at step {state.step} of {state.steps}, which is saved; "
-            f"go on with: fmnist train {own}--resume {run.argument}",
+            f"stopped at step {state.step} of {state.steps}, which is saved in {run.folder}",
             stop.signal,
+            str(run.folder),
         )
 
 
