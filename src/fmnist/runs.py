@@ -27,6 +27,9 @@ from fmnist.errors import RunError
 from fmnist.files import write_whole
 
 
+PHASES = ("data", "setup", "train", "validation", "evaluate", "report")
+
+
 @dataclass(frozen=True)
 class SplitLogits:
     """What a network says of a split: logits (n, 10) float32, labels (n,) uint8, indices (n,)."""
@@ -79,8 +82,9 @@ class Run:
     def add_seconds(self, **phases: float) -> dict[str, float]:
         """Set seconds of phases in run.json, bring `total` up to date, and return them all."""
         facts = self.read()
-        seconds = {**facts["seconds"], **phases}
-        seconds["total"] = sum(value for name, value in seconds.items() if name != "total")
+        known = {**facts["seconds"], **phases}
+        seconds = {phase: known[phase] for phase in PHASES if phase in known}
+        seconds["total"] = sum(seconds.values())
         self.write({**facts, "seconds": seconds})
         return seconds
 

@@ -1,6 +1,7 @@
 """Where a network runs and in which precision: found once, written into run.json."""
 
 import contextlib
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -30,8 +31,7 @@ class Device:
         """Run what follows in this precision where PyTorch holds that to be safe."""
         if self.precision == "float32":
             return contextlib.nullcontext()
-        # The weights change after each step, so a cache of their copies would only cost memory.
-        return torch.autocast(self.name, torch.bfloat16, cache_enabled=False)
+        return torch.autocast(self.name, torch.bfloat16)
 
 
 def find_device(name: str = "auto", precision: str | None = None) -> Device:
@@ -97,13 +97,31 @@ def physical_cores() -> int:
 def cpu_settings(threads: int) -> Iterator[None]:
     """Set PyTorch's thread count and flush denormals inside the block, and restore both after.
 
-    Trained weights hold denormals, and arithmetic on those is 20 to 100 times slower.
+    Trained weights hold denormals, and arithmetic on those is 20 to 100 times slower. From the
+    first block on, the process keeps memory that it frees (`keep_freed_memory`).
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
         torch.set_flush_denormal(False)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator to reuse freed memory instead of handing it back to the kernel.
+
+    Each step frees all activations and asks for as many again; handed back, every page of them is
+    zeroed anew, which is a third of the time of a forward pass (docs/log.md). Elsewhere than on
+    glibc nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # parameter numbers of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc takes

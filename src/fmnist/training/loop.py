@@ -84,6 +84,8 @@ def train(
     with try_lock(run.checkpoints / "lock") as is_ours:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
+        if resume is not None:
+            _note_resumption(run)
         _train(run, recipe, data, watch, checkpoint_seconds)
     return run
 
@@ -108,22 +110,21 @@ def _train(
         torch.manual_seed(facts["seed"])
         network = make_network(recipe.network)
         state = State(network, recipe, recipe.epochs * len(batches), device)
-        _take_up(run, state)
+        remove_leftovers(run.checkpoints)
+        saved = load_checkpoint(run.checkpoints)
+        if saved is not None:
+            state.unpack(saved)
         state.seconds["setup"] += time.perf_counter() - began
         _fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
         _finish(run, state)
 
 
-def _take_up(run: Run, state: State) -> None:
-    """Load the newest whole checkpoint, if there is one, and note in run.json that we went on."""
-    remove_leftovers(run.checkpoints)
-    saved = load_checkpoint(run.checkpoints)
-    if saved is None:
-        log.info("%s holds no checkpoint, so training starts at its first step", run.folder)
-        return
-    state.unpack(saved)
+def _note_resumption(run: Run) -> None:
+    """Count it in run.json; without a checkpoint to go on from, say that it starts again."""
     facts = run.read()
     run.write({**facts, "resumed": facts["resumed"] + 1})
+    if load_checkpoint(run.checkpoints) is None:
+        log.warning("%s holds no whole checkpoint, so training starts again", run.folder)
 
 
 def _fit(
