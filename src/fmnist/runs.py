@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from fmnist.errors import RunError
 from fmnist.files import write_whole
 
-
 PHASES = ("data", "setup", "train", "validation", "evaluate", "report")
 
 
