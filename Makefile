@@ -25,7 +25,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Write the pages that are generated: docs/cli.md.
+# Write what is generated: docs/cli.md and README's table of results.
 docs: $(VENV)/.installed-dev
 	$(BIN)/python scripts/docs.py
 

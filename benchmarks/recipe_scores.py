@@ -33,6 +33,7 @@ def run_seed(recipe: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "accuracy": said["test"]["accuracy"],
         "loss": said["test"]["loss"],
+        "parameters": said["parameters"],
         "seconds": said["seconds"],
     }
 
@@ -46,6 +47,7 @@ def summarise(recipe: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "recipe": recipe,
         "split": "test",
         "trained_on": "all 60,000 training images, last epoch",
+        "parameters": runs[0]["parameters"],
         "seeds": [run["seed"] for run in runs],
         "accuracy": {
             "mean": mean,

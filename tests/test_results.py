@@ -1,0 +1,53 @@
+"""A recipe's score is what its results file says, and that file says how it was made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist.recipes import RECIPES
+
+ROOT = Path(__file__).parents[1]
+SCORED = [recipe for recipe in RECIPES.values() if recipe.score is not None]
+
+
+def results(recipe: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (ROOT / "benchmarks" / "results" / f"{recipe}.json").read_text("utf-8")
+    )
+    return content
+
+
+def test_the_recipes_are_measured() -> None:
+    assert {recipe.name for recipe in SCORED} >= {"standard", "classic"}
+
+
+@pytest.mark.parametrize("recipe", SCORED, ids=lambda recipe: recipe.name)
+def test_a_score_is_its_results_file(recipe: Any) -> None:
+    file = results(recipe.name)
+    assert recipe.score.results == f"benchmarks/results/{recipe.name}.json"
+    assert recipe.score.accuracy == pytest.approx(file["accuracy"]["mean"], abs=5e-5)
+    assert recipe.score.sd == pytest.approx(file["accuracy"]["sd"], abs=5e-5)
+    assert recipe.score.loss == pytest.approx(file["loss"]["mean"], abs=5e-4)
+    assert recipe.score.seconds == pytest.approx(file["train_seconds"]["median"], abs=0.5)
+    assert recipe.score.seeds == file["accuracy"]["n"] == len(file["runs"])
+    assert file["machine"]["processor"] in recipe.score.machine
+
+
+@pytest.mark.parametrize("recipe", SCORED, ids=lambda recipe: recipe.name)
+def test_a_results_file_says_how_it_was_made(recipe: Any) -> None:
+    file = results(recipe.name)
+    assert recipe.name in file["command"]
+    assert file["seeds"] == [run["seed"] for run in file["runs"]]
+    assert file["versions"]["torch"]
+    assert not file["git_commit"].endswith("-dirty")
+    accuracies = [run["accuracy"] for run in file["runs"]]
+    assert file["accuracy"]["mean"] == pytest.approx(sum(accuracies) / len(accuracies))
+
+
+def test_standard_keeps_its_promise() -> None:
+    accuracy = results("standard")["accuracy"]
+    assert accuracy["n"] >= 5
+    assert accuracy["mean_less_two_standard_errors"] >= 0.94
+    assert results("standard")["train_seconds"]["median"] <= 180
