@@ -390,6 +390,7 @@ def main() -> None:
             raise
         sys.exit(_explain(error))
     except KeyboardInterrupt:
+        print("fmnist: interrupted", file=sys.stderr)
         sys.exit(130)
 
 
@@ -403,5 +404,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    if isinstance(error, OSError):
+        error = FmnistError(f"{error.filename or 'a file'}: {error.strerror or error}")
     print(f"fmnist: {error}", file=sys.stderr)
     return 128 + error.signal if isinstance(error, Stopped) else 1

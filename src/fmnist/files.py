@@ -12,8 +12,15 @@ def write_whole(path: Path, content: bytes) -> None:
     """Make `path` hold `content`: after a crash at any point it holds the old bytes or the new.
 
     The temporary file lies beside the target (another disk could not be renamed from) and is
-    removed if anything fails. Raises OSError, for example when the disk is full.
+    removed if anything fails. Raises OSError that names `path`, for example when the disk is full.
     """
+    try:
+        _write_and_rename(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_and_rename(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)

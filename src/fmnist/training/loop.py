@@ -79,14 +79,14 @@ def train(
     else:
         run = open_run(resume)
         check_resumable(run, recipe, data, device)
-        if run.read()["state"] == "finished":
-            return run
     with try_lock(run.checkpoints / "lock") as is_ours:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
-        if resume is not None:
-            _note_resumption(run)
-        _train(run, recipe, data, watch, checkpoint_seconds)
+        if run.read()["state"] != "finished":
+            if resume is not None:
+                _note_resumption(run)
+            _train(run, recipe, data, watch, checkpoint_seconds)
+        shutil.rmtree(run.checkpoints)
     return run
 
 
@@ -217,14 +217,13 @@ def _judge(state: State, split: Split) -> dict[str, float | None]:
 
 
 def _finish(run: Run, state: State) -> None:
-    """Write the weights and what the training cost, then drop the checkpoints."""
+    """Write the weights and what the training cost."""
     weights = {
         name: value.detach().cpu().contiguous() for name, value in state.result.state_dict().items()
     }
     write_whole(run.weights, save(weights))
     run.write({**run.read(), "state": "finished", "finished": now()})
     run.add_seconds(**state.seconds)
-    shutil.rmtree(run.checkpoints)
 
 
 def _progress(state: State, steps_per_epoch: int) -> Progress:
