@@ -35,7 +35,7 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "fmnist needs Python >= 3.11; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The stamps are younger than what decides an installation, so a second run installs nothing.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python

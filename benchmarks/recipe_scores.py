@@ -66,6 +66,16 @@ def summarise(recipe: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def earlier_runs(path: Path, recipe: str) -> list[dict[str, Any]]:
+    """Return the seeds that a file holds; seeds of other code or another machine do not mix."""
+    before = json.loads(path.read_text("utf-8"))
+    for what, now in {"recipe": recipe, "machine": machine(), "git_commit": git_commit()}.items():
+        if before[what] != now:
+            sys.exit(f"{path} is of another {what} ({before[what]}); remove it to start anew")
+    runs: list[dict[str, Any]] = before["runs"]
+    return runs
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, least and most."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -78,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. N - 1")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
-    runs = json.loads(chosen.out.read_text())["runs"] if chosen.out.exists() else []
+    runs = earlier_runs(chosen.out, chosen.recipe) if chosen.out.exists() else []
     for seed in range(chosen.seeds):
         if any(run["seed"] == seed for run in runs):
             continue

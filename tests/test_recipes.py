@@ -66,7 +66,6 @@ def test_classic_is_the_recipe_of_the_issue() -> None:
         "warmup": 0.0,
         "label_smoothing": 0.0,
         "augmentation": {"flip": False, "shift": 0},
-        "average": 0.0,
         "flip_at_test": False,
     }
 

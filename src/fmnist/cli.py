@@ -8,6 +8,7 @@ verbs, so that help answers at once.
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from enum import StrEnum
@@ -172,7 +173,10 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Of weights, order and augmentation. [default: 0]", show_default=False
+            min=0,
+            max=2**63 - 1,
+            help="Of weights, order and augmentation. [default: 0]",
+            show_default=False,
         ),
     ] = None,
     engine: Annotated[Engine, typer.Option(help="What trains.")] = Engine.torch,
@@ -205,14 +209,16 @@ def train(
     """
     if resume is not None and (out is not None or seed is not None or all_data):
         raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
-    _log_to_stderr(quiet)
+    _set_log_level(quiet)
     from fmnist.data import load_dataset
-    from fmnist.recipes import find_recipe
+    from fmnist.recipes import RECIPES, find_recipe
     from fmnist.runs import open_run
     from fmnist.training import train as train_recipe
 
     if recipe is None:
         recipe = "standard" if resume is None else open_run(resume).read()["recipe"]["name"]
+        if recipe not in RECIPES:
+            raise typer.BadParameter(f"name your own recipe too: fmnist train module:{recipe} …")
     chosen = find_recipe(recipe)
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
@@ -230,6 +236,8 @@ def train(
                 watch=watch,
             )
     except Stopped as stop:
+        if (Path(stop.run) / "weights.safetensors").exists():
+            raise  # it was finished, and says how to judge it
         own = f"{recipe} " if ":" in recipe else ""
         command = f"fmnist train {own}--resume {shlex.quote(stop.run)}"
         raise Stopped(f"{stop}; go on with: {command}", stop.signal, stop.run) from stop
@@ -238,8 +246,13 @@ def train(
         from fmnist.evaluation import evaluate as judge
         from fmnist.evaluation import report as write_report
 
-        judge(run, dataset, recipe=chosen, device=device)
-        write_report(run, dataset)
+        try:
+            judge(run, dataset, recipe=chosen, device=device)
+            write_report(run, dataset)
+        except KeyboardInterrupt:
+            command = f"fmnist evaluate {run.argument}"
+            message = f"interrupted; training is finished, judge it with: {command}"
+            raise Stopped(message, signal.SIGINT, str(run.folder)) from None
     summary = run.summary()
     if as_json:
         console.print_json(summary)
@@ -259,6 +272,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
             low, high = (100 * bound for bound in judged["accuracy_interval"])
             accuracy += f"  (95 % interval {low:.2f} to {high:.2f})"
         rows += [[f"{split} accuracy", accuracy], [f"{split} loss", f"{judged['loss']:.4f}"]]
+    if summary["temperature"] is not None:
+        value = f"{summary['temperature']:.3f}  ({summary['temperature_source']})"
+        rows.append(["temperature", value])
     spent = summary["seconds"]
     rows += [[f"seconds, {phase}", console.seconds(spent[phase])] for phase in spent]
     rows.append(["run", summary["run"]])
@@ -374,7 +390,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _log_to_stderr(quiet: bool) -> None:
+def _set_log_level(quiet: bool) -> None:
     logging.getLogger("fmnist").setLevel(logging.ERROR if quiet else logging.INFO)
 
 
@@ -389,9 +405,10 @@ def main() -> None:
         if os.environ.get("FMNIST_DEBUG"):
             raise
         sys.exit(_explain(error))
-    except KeyboardInterrupt:
-        print("fmnist: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what Typer makes of Ctrl-C
+            print("fmnist: interrupted", file=sys.stderr)
+        raise
 
 
 def _explain(error: Exception) -> int:
@@ -401,9 +418,6 @@ def _explain(error: Exception) -> int:
         if missing is None:
             raise error
         error = missing
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     if isinstance(error, OSError):
         error = FmnistError(f"{error.filename or 'a file'}: {error.strerror or error}")
     print(f"fmnist: {error}", file=sys.stderr)

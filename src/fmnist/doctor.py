@@ -50,7 +50,11 @@ def _data() -> Iterator[Finding]:
         yield Finding("data set", "not here", False, f"{error}; or run: fmnist data")
     else:
         yield Finding("data set", f"verified, {dataset.folder} ({dataset.source})")
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except (DataError, RuntimeError, OSError) as error:
+        yield Finding("cache", "nowhere", False, f"{error}; set FMNIST_CACHE")
+        return
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if os.access(nearest, os.W_OK):
         yield Finding("cache", str(folder))
@@ -72,12 +76,17 @@ def _extras() -> Iterator[Finding]:
 def _torch() -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
         return
-    import torch
+    try:
+        import torch
 
-    from fmnist.training.device import find_device, physical_cores
-
+        from fmnist.training.device import find_device, physical_cores
+    except (ImportError, OSError) as error:
+        yield Finding("PyTorch", f"is broken: {error}", False, "install it anew, see README")
+        return
     device = find_device()
-    yield Finding("PyTorch", f"{torch.__version__} on {device.name}")
+    known = versions()
+    libraries = f"numpy {known['numpy']}, safetensors {known['safetensors']}"
+    yield Finding("PyTorch", f"{torch.__version__} on {device.name}; {libraries}")
     yield Finding("threads", f"{physical_cores()}, one for each physical core")
     slow = device.name == "cpu" and device.precision == "float32"
     advice = "nothing is wrong: this processor has no bfloat16, so training is about half as fast"

@@ -67,6 +67,8 @@ def try_lock(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError:  # some network disks have no locks; the work is safe, only not exclusive
+            pass
         yield True
 
 

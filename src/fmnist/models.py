@@ -71,8 +71,8 @@ class Stage(nn.Module):
         self.widen = ConvNormReLU(channels_in, channels_out)
         self.residual = ConvNormReLU(channels_out, channels_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep height and width."""
+    def forward(self, x: Tensor) -> Tensor:  # (n, channels_in, h, w)
+        """Return (n, channels_out, h, w)."""
         x = self.widen(x)
         wide: Tensor = x + self.residual(x)
         return wide
@@ -121,10 +121,16 @@ def make_network(network: str | Callable[[], Any]) -> nn.Module:
         if network not in NETWORKS:
             raise ModelError(f"there is no network {network!r}; there are {', '.join(NETWORKS)}")
         network = NETWORKS[network]
-    made = network()
+    try:
+        made = network()
+    except Exception as error:  # anything may go wrong in a person's own code
+        raise ModelError(f"the network cannot be made: {_say(error)}") from error
     if not isinstance(made, nn.Module):
         raise ModelError(f"{network} made a {type(made).__name__}, not a torch.nn.Module")
     _check_shapes(made)
+    strange = [name for name, value in made.state_dict().items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ModelError(f"the network's state {strange[0]} is no tensor and cannot be saved")
     return made
 
 
@@ -134,10 +140,13 @@ def _check_shapes(network: nn.Module) -> None:
     network.eval()
     try:
         logits = network(torch.zeros(2, 1, 28, 28))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"the network does not take images (n, 1, 28, 28): {reason}") from error
+    except Exception as error:
+        raise ModelError(f"the network fails on images (n, 1, 28, 28): {_say(error)}") from error
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, 10):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"the network must answer logits (n, 10) and answers {shape} for n = 2")
     network.train()
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -10,13 +10,14 @@ epoch, trained on all 60,000 images, over the seeds named in the results file.
 
 import dataclasses
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fmnist.errors import RunError
+from fmnist.errors import FmnistError, RunError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Pruning:
+    """Leave most easy images out of the epochs between the first and the last.
+
+    Easy are the `easy` share of all images with the least loss when last seen; of them a share of
+    `kept`, drawn anew each epoch, is shown and counts 1 / kept times, so that the gradient is that
+    of all images in the mean: InfoBatch (Z. Qin et al., ICLR 2024, arXiv 2303.04947, section 3),
+    with the threshold at a quantile instead of the mean, so that epochs have a known length.
+    """
+
+    easy: float
+    kept: float
+
+
+@dataclass(frozen=True)
 class Score:
     """What a recipe was measured at; every figure stands in `results` (benchmarks/results/)."""
 
@@ -75,18 +90,26 @@ class Recipe:
     warmup: float = 0.0  # share of the steps in which the learning rate rises from zero
     label_smoothing: float = 0.0
     augmentation: Augmentation = Augmentation()
-    average: float = 0.0  # decay a step of the moving average of weights that is kept; 0: the last
+    pruning: Pruning | None = None  # None: every epoch shows every image
     flip_at_test: bool = False  # logits are the mean of the image's and its mirror image's
     score: Score | None = None
 
     def __post_init__(self) -> None:
         """Raise RunError where a value makes no training."""
+        own = self.network
         rules = {
-            "epochs must be at least 1": self.epochs >= 1,
-            "batch_size must be at least 1": self.batch_size >= 1,
+            "network must be a name, or a function or class of a module": isinstance(own, str)
+            or inspect.isfunction(own)
+            or inspect.isclass(own),
+            "epochs must be a whole number from 1": _is_count(self.epochs),
+            "batch_size must be a whole number from 1": _is_count(self.batch_size),
+            "optimizer must be Adam or Muon": isinstance(self.optimizer, (Adam, Muon)),
+            "learning_rate must be above 0": self.optimizer.learning_rate > 0,
+            "schedule must be constant or linear": self.schedule in ("constant", "linear"),
             "warmup must be in 0..1": 0 <= self.warmup <= 1,
             "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
-            "average must be at least 0 and below 1": 0 <= self.average < 1,
+            "pruning's shares must lie between 0 and 1": self.pruning is None
+            or (0 < self.pruning.easy < 1 and 0 < self.pruning.kept < 1),
             "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
@@ -106,6 +129,10 @@ class Recipe:
         }
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
 CLASSIC = Recipe(
     name="classic",
     network="classic",
@@ -118,7 +145,7 @@ CLASSIC = Recipe(
 STANDARD = Recipe(
     name="standard",
     network="early-pool",
-    epochs=7,
+    epochs=10,
     batch_size=256,
     optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
     source="cifar10-airbench (K. Jordan, arXiv 2404.00498) cut down to two CPU cores; docs/log.md",
@@ -126,6 +153,7 @@ STANDARD = Recipe(
     warmup=0.1,
     label_smoothing=0.1,
     augmentation=Augmentation(flip=True, shift=1),
+    pruning=Pruning(easy=0.7, kept=0.4),
     flip_at_test=True,
 )
 
@@ -146,13 +174,17 @@ def find_recipe(name: str) -> Recipe:
             f"there is no recipe {name!r}; there are {', '.join(RECIPES)}, "
             "or your own as module:RECIPE"
         )
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         recipe = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise RunError(f"no recipe can be read from {name}: {error}") from error
+    except FmnistError:
+        raise
+    except Exception as error:  # anything may go wrong in a person's own code
+        reason = f"{type(error).__name__}: {error}"
+        raise RunError(f"no recipe can be read from {name}: {reason}") from error
     finally:
-        sys.path.remove(str(Path.cwd()))
+        sys.path.remove(here)
     if not isinstance(recipe, Recipe):
         raise RunError(f"{name} is a {type(recipe).__name__}, not a fmnist.recipes.Recipe")
     return recipe

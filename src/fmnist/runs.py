@@ -26,7 +26,11 @@ from numpy.typing import NDArray
 from fmnist.errors import RunError
 from fmnist.files import write_whole
 
-PHASES = ("data", "setup", "train", "validation", "evaluate", "report")
+# What run.json always holds; evaluate and report read it without asking.
+FACTS = {"recipe", "seed", "engine", "all_data", "state", "resumed", "versions", "device"} | {
+    "precision", "threads", "data", "parameters", "seconds"
+}  # fmt: skip
+PHASES = ("data", "setup", "train", "checkpoint", "validation", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,11 @@ class SplitLogits:
         """Tell whether shapes, types and lengths are as they must be."""
         n = self.labels.size
         parts = (self.logits, (n, 10), "f4"), (self.labels, (n,), "u1"), (self.indices, (n,), "i8")
-        return all(part.shape == shape and part.dtype == kind for part, shape, kind in parts)
+        return (
+            all(part.shape == shape and part.dtype == kind for part, shape, kind in parts)
+            and bool((self.labels < 10).all())
+            and bool((self.indices >= 0).all())
+        )
 
 
 @dataclass(frozen=True)
@@ -78,14 +86,16 @@ class Run:
         """Replace run.json."""
         _write_json(self.folder / "run.json", facts)
 
-    def add_seconds(self, **phases: float) -> dict[str, float]:
-        """Set seconds of phases in run.json, bring `total` up to date, and return them all."""
+    def add_seconds(self, **phases: float) -> None:
+        """Set seconds of phases in run.json and bring their total up to date."""
         facts = self.read()
-        known = {**facts["seconds"], **phases}
-        seconds = {phase: known[phase] for phase in PHASES if phase in known}
-        seconds["total"] = sum(seconds.values())
-        self.write({**facts, "seconds": seconds})
-        return seconds
+        self.write({**facts, "seconds": _with_total({**facts["seconds"], **phases})})
+
+    def finish(self, when: str, seconds: Mapping[str, float]) -> None:
+        """Mark the training as finished, with the seconds of its phases."""
+        facts = self.read()
+        spent = _with_total({**facts["seconds"], **seconds})
+        self.write({**facts, "state": "finished", "finished": when, "seconds": spent})
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the epochs so far, first to last; none if training has not ended one."""
@@ -157,9 +167,16 @@ class Run:
             "test": judged.get("test"),
             "validation": judged.get("validation", _last_epoch(self.read_history())),
             "temperature": metrics.get("temperature"),
+            "temperature_source": metrics.get("temperature_source"),
             "seconds": facts["seconds"],
             "report": str(self.report) if self.report.exists() else None,
         }
+
+
+def _with_total(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the phases in their order, and their sum."""
+    phases = {phase: seconds[phase] for phase in PHASES if phase in seconds}
+    return {**phases, "total": sum(phases.values())}
 
 
 def _headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +208,9 @@ def create_run(out: str | os.PathLike[str] | None, recipe: str, seed: int) -> Ru
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue
+            if Path("runs").is_dir():
+                continue
+            raise RunError("runs is a file, not a directory; name one with --out") from None
         return Run(folder)
     raise RunError(f"runs/{stem} and its 998 neighbours are taken; name a directory with --out")
 
@@ -203,7 +222,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         raise RunError(f"{folder} is not a directory; `fmnist train` prints where it wrote its run")
     if not (run.folder / "run.json").is_file():
         raise RunError(f"{folder} holds no run.json, so it is not a run of fmnist")
-    if not {"recipe", "seed", "state", "data"} <= run.read().keys():
+    if not run.read().keys() >= FACTS:
         raise RunError(f"{run.folder / 'run.json'} was not written by fmnist; name another run")
     return run
 
@@ -215,14 +234,17 @@ def _claim(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"{folder} is a file, not a directory; name another with --out") from error
     if any(folder.iterdir()):
+        stopped = (folder / "run.json").exists()
+        go_on = f", or go on with: fmnist train --resume {shlex.quote(str(folder))}"
         raise RunError(
-            f"{folder} is not empty; name a new directory with --out, "
-            f"or go on with a stopped run: fmnist train --resume {shlex.quote(str(folder))}"
+            f"{folder} is not empty; name a new directory with --out{go_on if stopped else ''}"
         )
     try:
         (folder / "checkpoint").mkdir()
     except FileExistsError as error:
-        raise RunError(f"another training is using {folder}; name a new one with --out") from error
+        raise RunError(
+            f"another training has just claimed {folder}; name a new one with --out"
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -230,8 +252,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}); make the run again") from error
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} does not hold a JSON object; make the run again")
     return content

@@ -9,7 +9,7 @@ import torch
 
 from fmnist.errors import RunError
 from fmnist.models import NETWORKS, make_network
-from fmnist.training.device import Device, cpu_settings, find_device, physical_cores
+from fmnist.training.device import Device, find_device, physical_cores, processor_settings
 from fmnist.training.inference import infer
 
 
@@ -47,9 +47,9 @@ def test_threads_are_as_many_as_physical_cores() -> None:
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
 
 
-def test_cpu_settings_hold_inside_and_are_restored() -> None:
+def test_processor_settings_hold_inside_and_are_restored() -> None:
     before = torch.get_num_threads()
-    with contextlib.suppress(ZeroDivisionError), cpu_settings(before + 1):
+    with contextlib.suppress(ZeroDivisionError), processor_settings(before + 1):
         assert torch.get_num_threads() == before + 1
         assert (torch.tensor([1e-40]) * 1.0).item() == 0.0  # denormals are flushed inside
         raise ZeroDivisionError

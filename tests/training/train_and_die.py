@@ -1,4 +1,6 @@
-"""Train TINY in a process of its own that kills itself: FOLDER RUN WHEN, RUN is made or resumed.
+"""Train a recipe of `tiny` in a process that kills itself: FOLDER RUN RECIPE EVERY WHEN.
+
+RUN is made or resumed; in the middle of an epoch every EVERY-th step is saved.
 
 WHEN is "never", "step:<n>" (killed before step n), or "save:<n>:<call>" (killed in the n-th
 checkpoint, at os.fsync or os.replace).
@@ -10,13 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import garments
+import tiny
 from fmnist.data import load_dataset
-from fmnist.training import train
+from fmnist.training import checkpoint, loop, train
+from fmnist.training.batches import Batch
+from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.state import State
-from tiny import TINY
 
 
 def die(*arguments: Any) -> None:
@@ -26,10 +28,10 @@ def die(*arguments: Any) -> None:
 def die_before_step(step: int) -> None:
     advance = State.advance
 
-    def counted(self: State, x: Tensor, y: Tensor) -> None:
+    def counted(self: State, batch: Batch) -> None:
         if self.step == step:
             die()
-        advance(self, x, y)
+        advance(self, batch)
 
     State.advance = counted  # type: ignore[method-assign]
 
@@ -52,8 +54,19 @@ def die_in_save(number: int, call: str) -> None:
     setattr(os, call, counted)
 
 
-def main(folder: str, run: str, when: str) -> None:
+def save_every(steps: int) -> None:
+    save = checkpoint.save_checkpoint
+
+    def now_and_then(folder: Path, step: int, state: Checkpoint) -> None:
+        if step % steps == 0:
+            save(folder, step, state)
+
+    vars(loop)["save_checkpoint"] = now_and_then
+
+
+def main(folder: str, run: str, recipe: str, every: str, when: str) -> None:
     garments.accept(Path(folder))
+    save_every(int(every))
     kind, *values = when.split(":")
     if kind == "step":
         die_before_step(int(values[0]))
@@ -61,7 +74,8 @@ def main(folder: str, run: str, when: str) -> None:
         die_in_save(int(values[0]), values[1])
     resume = run if Path(run, "run.json").exists() else None
     out = None if resume else run
-    train(TINY, load_dataset(folder), seed=7, out=out, resume=resume, checkpoint_seconds=0)
+    chosen = getattr(tiny, recipe)
+    train(chosen, load_dataset(folder), seed=7, out=out, resume=resume, checkpoint_seconds=0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Debian's and Ubuntu's package of the data set, fetched and unpacked without root."""
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from fmnist.data.official import Verified, verify
 from fmnist.errors import DataError
+
+logger = logging.getLogger("fmnist")
 
 PACKAGE = "dataset-fashion-mnist"
 SECONDS = 120.0  # for one command; 30 MB took under one second where this was written
@@ -31,6 +34,7 @@ def download(names: list[str], workshop: Path) -> dict[str, Verified]:
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise DataError("this system has no apt-get")
+    logger.info("asking apt for the package %s", PACKAGE)
     if shutil.disk_usage(workshop).free < SPACE:  # dpkg-deb would not say why it fails
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:

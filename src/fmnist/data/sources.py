@@ -40,7 +40,7 @@ def load_dataset(data_dir: str | os.PathLike[str] | None = None, *, fetch: bool 
         return _from_folder(Path(os.path.expanduser(data_dir)), "the folder given")
     if named := os.environ.get("FMNIST_DATA"):
         return _from_folder(Path(os.path.expanduser(named)), "FMNIST_DATA")
-    return _from_cache() or (_fill_cache() if fetch else _as_other_tools_left_it())
+    return _from_cache(sweep=fetch) or (_fill_cache() if fetch else _as_other_tools_left_it())
 
 
 def _from_folder(folder: Path, source: str) -> Dataset:
@@ -82,14 +82,17 @@ def _lacking(files: Mapping[str, Verified | DataError]) -> list[str]:
     return [name for name in OFFICIAL if not isinstance(files.get(name), Verified)]
 
 
-def _from_cache() -> Dataset | None:
-    """The data set in the cache, or None where files are missing or, with a warning, damaged."""
+def _from_cache(sweep: bool = False) -> Dataset | None:
+    """The data set in the cache, or None where files are missing or, with a warning, damaged.
+
+    With `sweep`, what a killed process left half-done is removed.
+    """
     folder = cache_folder()
     files = _read_cache(folder)
     for file in files.values():
         if isinstance(file, DataError):
             logger.warning("the cache is damaged and will be mended: %s", file)
-    if not _lacking(files) and unfinished(folder):
+    if sweep and not _lacking(files) and unfinished(folder):
         with suppress(CacheUnwritable), writing(folder):
             pass  # the killed process's work is swept away
     return None if _lacking(files) else _dataset(_whole(files), "cache", folder)

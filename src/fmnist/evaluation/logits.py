@@ -11,7 +11,12 @@ from fmnist.errors import ModelError, RunError
 from fmnist.models import NETWORKS, make_network
 from fmnist.recipes import Recipe
 from fmnist.runs import Run, SplitLogits
-from fmnist.training.device import cpu_settings, find_device, on_device
+from fmnist.training.device import (
+    find_device,
+    on_device,
+    physical_cores,
+    processor_settings,
+)
 from fmnist.training.inference import infer
 
 
@@ -40,7 +45,7 @@ def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{run.weights} does not fit the network: {reason}") from error
-    if not all(torch.isfinite(value).all() for value in weights.values()):
+    if not all(torch.isfinite(value).all() for value in network.parameters()):
         raise ModelError(f"{run.weights} holds values that are not finite; train again")
     return network
 
@@ -59,8 +64,8 @@ def save_logits(
     """
     facts = run.read()
     processor = find_device(device, precision="float32")
-    network = on_device(load_network(run, recipe), processor)
-    with cpu_settings(facts["threads"]):
+    with processor_settings(physical_cores()):
+        network = on_device(load_network(run, recipe), processor)
         logits = infer(
             network,
             split.images,

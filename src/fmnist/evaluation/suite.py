@@ -31,7 +31,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 1000,
 ) -> dict[str, Any]:
-    """Judge a run on `splits`, write logits and metrics.json, and return the metrics.
+    """Judge a run on `splits`, write their logits and metrics.json, and return their metrics.
 
     This is the only place that reads the test split. A run that was trained on all 60,000 images
     has no validation split to be judged on, and that one is left out; `temperature_from` names a
@@ -53,7 +53,7 @@ def evaluate(
     metrics = measure(run, fitted_on)
     run.write_metrics(metrics)
     run.add_seconds(evaluate=time.perf_counter() - began)
-    return metrics
+    return {**metrics, "splits": {name: metrics["splits"][name] for name in kept}}
 
 
 def measure(run: Run, temperature_from: Run) -> dict[str, Any]:
@@ -77,7 +77,9 @@ def measure(run: Run, temperature_from: Run) -> dict[str, Any]:
 def _temperature(run: Run, other: Run) -> tuple[float, str]:
     if other.read()["recipe"] != run.read()["recipe"]:
         raise RunError(f"{other.folder} is of another recipe than {run.folder}")
-    if other.read()["all_data"]:
+    if other is not run and other.read()["all_data"]:
+        raise RunError(f"{other.folder} was trained on all images too, so it fits no temperature")
+    if run is other and run.read()["all_data"]:
         return 1.0, "none: trained on all images, so no validation logits to fit it on"
     if other is run and not (run.folder / "logits-validation.npz").exists():
         return 1.0, "none: not judged on validation"

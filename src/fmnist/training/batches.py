@@ -1,73 +1,122 @@
 """Batches: the images live on the device as one tensor, and an epoch is drawn from it.
 
-Whatever is random in an epoch is a function of (seed, epoch) alone, drawn before its first batch:
-training that stopped in the middle can take up the same epoch at any step.
+Whatever is random in an epoch is a function of (seed, epoch), and which images are shown of their
+losses before it: training that stopped in the middle can take up the same epoch at any step.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist.recipes import Augmentation
+from fmnist.recipes import Recipe
 
 SIDE = 28
 
 
+class Batch(NamedTuple):
+    """What one step learns from, on the device."""
+
+    x: Tensor  # (b, 1, 28, 28) float32 in 0..1
+    y: Tensor  # (b,) int64
+    indices: Tensor  # (b,) int64 into the training images
+    weights: Tensor  # (b,) float32: how many images each stands for
+
+
 class Batches:
-    """The training images of one run, shuffled and varied epoch by epoch."""
+    """The training images of one run, drawn epoch by epoch as its recipe says."""
 
     def __init__(
         self,
         images: NDArray[np.uint8],
         labels: NDArray[np.uint8],
-        batch_size: int,
-        augmentation: Augmentation,
+        recipe: Recipe,
         device: torch.device,
     ) -> None:
         """Put images (n, 28, 28) and labels (n,) on the device; the images get a zero margin."""
-        margin = augmentation.shift
+        margin = recipe.augmentation.shift
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
         self.pixels = torch.from_numpy(padded).to(device)  # (n, side, side) uint8
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)  # (n,)
-        self.batch_size = batch_size
-        self.augmentation = augmentation
         self.windows = _windows(SIDE + 2 * margin).to(device)  # (2, 784)
+        self.recipe = recipe
+        self.lengths = epoch_lengths(recipe, len(labels))
 
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch; the last may be smaller."""
-        return -(-len(self.labels) // self.batch_size)
+    def locate(self, step: int) -> tuple[int, int]:
+        """Return the epoch (0, 1, …) that step `step` is in, and its number in that epoch."""
+        epoch = 0
+        while epoch < len(self.lengths) - 1 and step >= self.lengths[epoch]:
+            step -= self.lengths[epoch]
+            epoch += 1
+        return epoch, step
 
-    def epoch(self, seed: int, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) of an epoch (0, 1, …) from batch `first` on.
+    def epoch(self, seed: int, epoch: int, losses: Tensor, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `first` on.
 
-        x (b, 1, 28, 28) float32 in 0..1, y (b,) int64.
+        `losses` (n,) is what each image cost when it was last seen before this epoch.
         """
-        order, corners, flips = self._draw(seed, epoch)
-        side = self.pixels.shape[-1]
-        for start in range(first * self.batch_size, len(order), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
+        order, weights = self._choose(seed, epoch, losses)
+        corners, flips = self._vary(seed, epoch, order)
+        side, size = self.pixels.shape[-1], self.recipe.batch_size
+        for start in range(first * size, len(order), size):
+            some = slice(start, start + size)
             # One gather does the shuffle, the shift and the flip.
-            begin = order[chosen] * side * side + corners[chosen]  # (b,)
-            pixels = torch.take(self.pixels, begin[:, None] + self.windows[flips[chosen]])
-            yield pixels.view(-1, 1, SIDE, SIDE).float() / 255, self.labels[order[chosen]]
+            begin = order[some] * side * side + corners[some]  # (b,)
+            pixels = torch.take(self.pixels, begin[:, None] + self.windows[flips[some]])
+            x = pixels.view(-1, 1, SIDE, SIDE).float() / 255
+            yield Batch(x, self.labels[order[some]], order[some], weights[some])
 
-    def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is random in an epoch: order, window corners and flips, each (n,) int64."""
-        n, side, device = len(self.labels), self.pixels.shape[-1], self.labels.device
-        generator = _generator(seed, epoch)
-        order = torch.randperm(n, generator=generator)
-        reach = 2 * self.augmentation.shift + 1
-        rows, columns = torch.randint(reach, (2, n), generator=generator)
-        flips = torch.zeros(n, dtype=torch.int64)
-        if self.augmentation.flip:
+    def _choose(self, seed: int, epoch: int, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which images an epoch shows, in order, and how many images each stands for."""
+        n, device = len(self.labels), self.labels.device
+        order = torch.randperm(n, generator=_generator(seed, epoch)).to(device)
+        weights = torch.ones(n, device=device)
+        pruning = self.recipe.pruning
+        if pruning is None or not _is_pruned(self.recipe, epoch):
+            return order, weights
+        # Stable, so that equal losses are in the order drawn and a draw can be repeated.
+        by_loss = order[losses[order].argsort(stable=True)]  # the easiest first
+        easy = by_loss[: round(n * pruning.easy)]
+        luck = torch.randperm(len(easy), generator=_generator(seed, epoch, 1)).to(device)
+        kept = round(len(easy) * pruning.kept)
+        weights[easy[luck[kept:]]] = 0
+        weights[easy[luck[:kept]]] = len(easy) / kept
+        order = order[weights[order] > 0]
+        return order, weights[order]
+
+    def _vary(self, seed: int, epoch: int, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each shown image's window corner and flip, (m,) int64, for `order` (m,)."""
+        n, side = len(self.labels), self.pixels.shape[-1]
+        generator = _generator(seed, epoch, 2)
+        reach = 2 * self.recipe.augmentation.shift + 1
+        rows, columns = torch.randint(reach, (2, n), generator=generator).to(order.device)
+        flips = torch.zeros_like(rows)
+        if self.recipe.augmentation.flip:
             # Whoever was shown as it is in one epoch is mirrored in the next: no image is seen
             # twice the same way before its other side (K. Jordan, arXiv 2404.00498, section 3.6).
-            first = torch.randint(2, (n,), generator=_generator(seed))
-            flips = (first[order] + epoch) % 2
-        return order.to(device), (rows * side + columns).to(device), flips.to(device)
+            first = torch.randint(2, (n,), generator=_generator(seed)).to(order.device)
+            flips = (first + epoch) % 2
+        return (rows * side + columns)[order], flips[order]
+
+
+def epoch_lengths(recipe: Recipe, images: int) -> list[int]:
+    """Return the number of batches of each epoch; the last of an epoch may be smaller."""
+    shown = images
+    if recipe.pruning is not None:
+        easy = round(images * recipe.pruning.easy)
+        shown = images - easy + round(easy * recipe.pruning.kept)
+    return [
+        -(-(shown if _is_pruned(recipe, epoch) else images) // recipe.batch_size)
+        for epoch in range(recipe.epochs)
+    ]
+
+
+def _is_pruned(recipe: Recipe, epoch: int) -> bool:
+    """Tell whether an epoch leaves images out: neither the first, nor the last, which anneals."""
+    return recipe.pruning is not None and 0 < epoch < recipe.epochs - 1
 
 
 def _windows(side: int) -> Tensor:

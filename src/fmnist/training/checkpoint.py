@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,7 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint, whole and on disk before this returns, then drop the oldest."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
-    }
-    content = save(tensors, metadata={_TEXT: json.dumps(checkpoint.values)})
+    content = save(portable(checkpoint.tensors), metadata={_TEXT: json.dumps(checkpoint.values)})
     path = folder / f"step-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_whole(path, content)
     for old in _newest_first(folder)[KEPT:]:
@@ -47,10 +45,22 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def portable(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return copies as safetensors takes them: on the CPU, rows in a row, no two sharing memory."""
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint, or None; a damaged one is skipped with a warning."""
     for path in _newest_first(folder):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            log.warning("%s; going back to the checkpoint before it", error)
+            continue
         if not path.stem.endswith(hashlib.sha256(content).hexdigest()[:16]):
             log.warning("%s is damaged; going back to the checkpoint before it", path)
             continue

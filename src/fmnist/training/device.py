@@ -78,7 +78,22 @@ def physical_cores() -> int:
     """Return the number of cores this process may use, two hardware threads counted as one.
 
     Linear algebra keeps a core's arithmetic busy with one thread; a second only evicts its cache.
+    A container's share of processor time is respected.
     """
+    return min(_cores_allowed(), _cores_of_container())
+
+
+def _cores_of_container() -> int:
+    """Return the whole cores of the control group's quota (cgroup v2), or a large number."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        return 10**6
+    return 10**6 if quota == "max" else max(1, int(quota) // int(period))
+
+
+def _cores_allowed() -> int:
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     if allowed is None:
         return max(1, (os.cpu_count() or 2) // (2 if platform.machine() == "x86_64" else 1))
@@ -94,16 +109,19 @@ def physical_cores() -> int:
 
 
 @contextlib.contextmanager
-def cpu_settings(threads: int) -> Iterator[None]:
-    """Set PyTorch's thread count and flush denormals inside the block, and restore both after.
+def processor_settings(threads: int) -> Iterator[None]:
+    """Make what follows fast and repeatable: threads, denormals, memory, exact GPU convolutions.
 
-    Trained weights hold denormals, and arithmetic on those is 20 to 100 times slower. From the
-    first block on, the process keeps memory that it frees (`keep_freed_memory`).
+    Thread count and denormals are restored after the block, the rest stays. Trained weights hold
+    denormals, and arithmetic on those is 20 to 100 times slower. PyTorch's worker threads take
+    over the setting when they are made, so the block has to be the first to use tensors.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # float32 has to mean float32 where we judge
     try:
         yield
     finally:

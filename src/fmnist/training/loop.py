@@ -19,8 +19,13 @@ from fmnist.models import make_network
 from fmnist.recipes import Recipe, find_recipe
 from fmnist.runs import Run, create_run, open_run
 from fmnist.training.batches import Batches
-from fmnist.training.checkpoint import load_checkpoint, remove_leftovers, save_checkpoint
-from fmnist.training.device import cpu_settings, find_device
+from fmnist.training.checkpoint import (
+    load_checkpoint,
+    portable,
+    remove_leftovers,
+    save_checkpoint,
+)
+from fmnist.training.device import find_device, processor_settings
 from fmnist.training.inference import infer
 from fmnist.training.provenance import check_resumable, now, starting_facts
 from fmnist.training.state import State
@@ -68,13 +73,11 @@ def train(
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     data = data or load_dataset()
+    if not 0 <= seed < 2**63:
+        raise RunError(f"seed {seed} is not in 0 .. 2^63 - 1")
     if resume is None:
-        processor = find_device(device)
-        network = make_network(recipe.network)
+        facts = starting_facts(recipe, data, seed, all_data, find_device(device))
         run = create_run(out, recipe.name, seed)
-        facts = starting_facts(
-            recipe, data, seed=seed, all_data=all_data, device=processor, network=network
-        )
         run.write(facts)
     else:
         run = open_run(resume)
@@ -82,11 +85,12 @@ def train(
     with try_lock(run.checkpoints / "lock") as is_ours:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
-        if run.read()["state"] != "finished":
-            if resume is not None:
-                _note_resumption(run)
-            _train(run, recipe, data, watch, checkpoint_seconds)
-        shutil.rmtree(run.checkpoints)
+        facts = run.read()
+        if facts["state"] != "finished":
+            run.write({**facts, "resumed": facts["resumed"] + (resume is not None)})
+            with processor_settings(facts["threads"]), stop_on_signal() as stop:
+                _train(run, recipe, data, stop, watch, checkpoint_seconds)
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
     return run
 
 
@@ -94,37 +98,32 @@ def _train(
     run: Run,
     recipe: Recipe,
     data: Dataset,
+    stop: StopRequest,
     watch: Callable[[Progress], None],
     checkpoint_seconds: float,
 ) -> None:
     """Bring the run from wherever it stands to its end."""
-    facts = run.read()
     began = time.perf_counter()
-    with cpu_settings(facts["threads"]), stop_on_signal() as stop:
-        device = find_device(facts["device"], facts["precision"])
-        learning = data.split("all" if facts["all_data"] else "train")
-        validation = None if facts["all_data"] else data.split("validation")
-        batches = Batches(
-            learning.images, learning.labels, recipe.batch_size, recipe.augmentation, device.torch
-        )
-        torch.manual_seed(facts["seed"])
-        network = make_network(recipe.network)
-        state = State(network, recipe, recipe.epochs * len(batches), device)
-        remove_leftovers(run.checkpoints)
-        saved = load_checkpoint(run.checkpoints)
-        if saved is not None:
-            state.unpack(saved)
-        state.seconds["setup"] += time.perf_counter() - began
-        _fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
-        _finish(run, state)
-
-
-def _note_resumption(run: Run) -> None:
-    """Count it in run.json; without a checkpoint to go on from, say that it starts again."""
     facts = run.read()
-    run.write({**facts, "resumed": facts["resumed"] + 1})
-    if load_checkpoint(run.checkpoints) is None:
+    device = find_device(facts["device"], facts["precision"])
+    learning = data.split("all" if facts["all_data"] else "train")
+    validation = None if facts["all_data"] else data.split("validation")
+    batches = Batches(learning.images, learning.labels, recipe, device.torch)
+    torch.manual_seed(facts["seed"])
+    network = make_network(recipe.network)
+    state = State(network, recipe, sum(batches.lengths), len(learning), device)
+    remove_leftovers(run.checkpoints)
+    saved = load_checkpoint(run.checkpoints)
+    if saved is not None:
+        state.unpack(saved)
+    elif facts["resumed"]:
         log.warning("%s holds no whole checkpoint, so training starts again", run.folder)
+    state.seconds["setup"] += time.perf_counter() - began
+    _fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
+    _finish(run, state)
+    if stop.signal is not None:
+        done = f"stopped when training was finished; judge it with: fmnist evaluate {run.argument}"
+        raise Stopped(done, stop.signal, str(run.folder))
 
 
 def _fit(
@@ -139,52 +138,65 @@ def _fit(
     """The loop: batch, step, look at the loss, now and then a checkpoint; then the epoch's line."""
     seed, look_every, saved_at = run.read()["seed"], LOOK_EVERY[state.device.name], time.monotonic()
     while state.step < state.steps:
-        epoch, done = divmod(state.step, len(batches))
+        epoch, done = batches.locate(state.step)
         began = time.perf_counter() - state.epoch_seconds
-        for x, y in batches.epoch(seed, epoch, first=done):
-            state.advance(x, y)
-            epoch_ends = state.step % len(batches) == 0
+        for batch in batches.epoch(seed, epoch, state.losses[1], first=done):
+            state.advance(batch)
+            done += 1
+            epoch_ends = done == batches.lengths[epoch]
             if epoch_ends or state.step % look_every == 0:
                 _check_finite(state)
                 state.epoch_seconds = time.perf_counter() - began
-                watch(_progress(state, len(batches)))
+                watch(_progress(state, epoch + 1, epoch_ended=False))
             is_due = time.monotonic() - saved_at >= checkpoint_seconds
             if not epoch_ends and (is_due or stop.signal is not None):
-                _save(run, state, stop)
+                began += _save(run, state, stop)
                 saved_at = time.monotonic()
-        _end_epoch(state, validation, len(batches))
+        _end_epoch(state, epoch + 1, validation)
         run.write_history(state.history)
-        watch(_progress(state, len(batches)))
-        _save(run, state, stop)
-        saved_at = time.monotonic()
+        watch(_progress(state, epoch + 1, epoch_ended=True))
+        state.begin_epoch()
+        if state.step < state.steps:
+            _save(run, state, stop)
+            saved_at = time.monotonic()
 
 
 def _check_finite(state: State, *, weights: bool = False) -> None:
-    """Raise RunError if the loss of a step of this epoch was infinite or not a number."""
-    if not state.is_finite(weights=weights):
-        what = "a weight" if state.is_finite(weights=False) else "the loss"
+    """Raise RunError if a loss of this epoch, or on request a weight, is not a number."""
+    broken = "the loss" if not state.losses_are_finite() else ""
+    if weights and not state.weights_are_finite():
+        broken = broken or "a weight"
+    if broken:
         raise RunError(
-            f"{what} is not finite at step {state.step} of {state.steps} (learning rate "
+            f"{broken} is not finite at step {state.step} of {state.steps} (learning rate "
             f"{state.learning_rate:.3g}); training stopped and the last good checkpoint is kept. "
             "Lower the learning rate, or look for broken values in the network"
         )
 
 
-def _save(run: Run, state: State, stop: StopRequest) -> None:
-    """Write a checkpoint; raise Stopped if a signal asked for it."""
+def _save(run: Run, state: State, stop: StopRequest) -> float:
+    """Write a checkpoint and return the seconds it took; raise Stopped if a signal asked for it."""
     _check_finite(state, weights=True)
-    save_checkpoint(run.checkpoints, state.step, state.pack())
-    if stop.signal is not None and state.step < state.steps:
-        raise Stopped(
-            f"stopped at step {state.step} of {state.steps}, which is saved in {run.folder}",
-            stop.signal,
-            str(run.folder),
-        )
+    began = time.perf_counter()
+    try:
+        save_checkpoint(run.checkpoints, state.step, state.pack())
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: {error.strerror}; training stopped and the checkpoint before it is "
+            f"kept. Make room, then go on with: fmnist train --resume {run.argument}"
+        ) from error
+    spent = time.perf_counter() - began
+    state.seconds["checkpoint"] += spent
+    if stop.signal is not None:
+        where = f"step {state.step} of {state.steps}"
+        message = f"stopped at {where}, which is saved in {run.folder}"
+        raise Stopped(message, stop.signal, str(run.folder))
+    return spent
 
 
-def _end_epoch(state: State, validation: Split | None, steps_per_epoch: int) -> None:
-    """Judge on validation, add the epoch's line to the history and start new sums."""
-    loss, right, seen = state.sums.tolist()
+def _end_epoch(state: State, epoch: int, validation: Split | None) -> None:
+    """Judge on validation and add the epoch's line to the history."""
+    loss, right, weight, seen = state.sums.tolist()
     judged: dict[str, float | None] = {"validation_loss": None, "validation_accuracy": None}
     if validation is not None:
         began = time.perf_counter()
@@ -192,9 +204,9 @@ def _end_epoch(state: State, validation: Split | None, steps_per_epoch: int) -> 
         state.seconds["validation"] += time.perf_counter() - began
     state.history.append(
         {
-            "epoch": state.step // steps_per_epoch,
-            "train_loss": loss / seen,
-            "train_accuracy": right / seen,
+            "epoch": epoch,
+            "train_loss": loss / weight,
+            "train_accuracy": right / weight,
             **judged,
             "learning_rate": state.learning_rate,
             "seconds": state.epoch_seconds,
@@ -202,13 +214,11 @@ def _end_epoch(state: State, validation: Split | None, steps_per_epoch: int) -> 
         }
     )
     state.seconds["train"] += state.epoch_seconds
-    state.epoch_seconds = 0.0
-    state.sums.zero_()
 
 
 def _judge(state: State, split: Split) -> dict[str, float | None]:
     """Return loss and accuracy on validation; whatever they say, the last epoch is kept."""
-    logits = infer(state.result, split.images, state.device, flip=state.recipe.flip_at_test)
+    logits = infer(state.network, split.images, state.device, flip=state.recipe.flip_at_test)
     scores, labels = torch.from_numpy(logits), torch.from_numpy(split.labels.astype(np.int64))
     return {
         "validation_loss": F.cross_entropy(scores, labels, reduction="sum").item() / len(labels),
@@ -217,27 +227,22 @@ def _judge(state: State, split: Split) -> dict[str, float | None]:
 
 
 def _finish(run: Run, state: State) -> None:
-    """Write the weights and what the training cost."""
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in state.result.state_dict().items()
-    }
-    write_whole(run.weights, save(weights))
-    run.write({**run.read(), "state": "finished", "finished": now()})
-    run.add_seconds(**state.seconds)
+    """Write the weights, and into run.json that this is the end and what it cost."""
+    _check_finite(state, weights=True)
+    write_whole(run.weights, save(portable(state.network.state_dict())))
+    run.finish(now(), state.seconds)
 
 
-def _progress(state: State, steps_per_epoch: int) -> Progress:
-    loss, right, seen = state.sums.tolist()
-    ended = seen == 0
-    line = state.history[-1] if state.history else {}
+def _progress(state: State, epoch: int, *, epoch_ended: bool) -> Progress:
+    loss, right, weight, seen = state.sums.tolist()
     return Progress(
-        epoch=-(-state.step // steps_per_epoch),
+        epoch=epoch,
         epochs=state.recipe.epochs,
         step=state.step,
         steps=state.steps,
-        loss=line["train_loss"] if ended else loss / seen,
-        accuracy=line["train_accuracy"] if ended else right / seen,
-        images_per_second=line["images_per_second"] if ended else seen / state.epoch_seconds,
-        validation_accuracy=line.get("validation_accuracy"),
-        epoch_ended=ended,
+        loss=loss / weight,
+        accuracy=right / weight,
+        images_per_second=seen / state.epoch_seconds,
+        validation_accuracy=state.history[-1]["validation_accuracy"] if state.history else None,
+        epoch_ended=epoch_ended,
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist import recipes
+from fmnist.errors import ModelError
 from fmnist.recipes import Recipe
 
 # Coefficients of the quintic that pulls singular values to about 1 in few steps:
@@ -27,6 +28,8 @@ class Muon(torch.optim.Optimizer):
         """Update every filter from its gradient."""
         for group in self.param_groups:
             for filters in group["params"]:
+                if filters.grad is None:
+                    continue
                 state = self.state[filters]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(filters)
@@ -34,7 +37,7 @@ class Muon(torch.optim.Optimizer):
                 momentum.mul_(group["momentum"]).add_(filters.grad)
                 nesterov = filters.grad.add(momentum, alpha=group["momentum"])
                 # Each filter bank keeps its norm sqrt(out): only its direction is learned.
-                filters.mul_(len(filters) ** 0.5 / filters.norm())
+                filters.mul_(len(filters) ** 0.5 / (filters.norm() + 1e-7))
                 update = orthogonal(nesterov.flatten(1)).view_as(filters)
                 filters.add_(update, alpha=-group["lr"])
 
@@ -54,22 +57,29 @@ def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
 
 
 def make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Return the optimizers of a recipe over all parameters that are trained."""
+    """Return the optimizers of a recipe over all parameters that are trained.
+
+    Raises ModelError if there are none.
+    """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError(f"the network of {recipe.name} has no parameter that can be trained")
     match recipe.optimizer:
         case recipes.Adam(learning_rate, beta1, beta2, epsilon):
-            return [
-                torch.optim.Adam(parameters, learning_rate, (beta1, beta2), epsilon, fused=True)
-            ]
+            betas = (beta1, beta2)
+            return [torch.optim.Adam(parameters, learning_rate, betas, epsilon, fused=True)]
         case recipes.Muon() as muon:
             # A bank of 3x3 filters over one channel has no directions to make orthogonal.
             filters = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
             others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
             betas = (muon.other_beta1, muon.other_beta2)
-            return [
-                Muon(filters, muon.learning_rate, muon.momentum),
-                torch.optim.Adam(others, muon.other_learning_rate, betas, fused=True),
-            ]
+            made: list[torch.optim.Optimizer] = []
+            if filters:
+                made.append(Muon(filters, muon.learning_rate, muon.momentum))
+            if others:
+                rate = muon.other_learning_rate
+                made.append(torch.optim.Adam(others, rate, betas, fused=True))
+            return made
 
 
 def rate_at(recipe: Recipe, step: int, steps: int) -> float:

@@ -5,28 +5,31 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from torch import nn
-
 from fmnist.data import Dataset
 from fmnist.environment import git_commit, machine, versions
 from fmnist.errors import DataError, RunError
+from fmnist.models import make_network
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
-from fmnist.training.device import Device, physical_cores
+from fmnist.training.batches import epoch_lengths
+from fmnist.training.device import (
+    Device,
+    find_device,
+    physical_cores,
+    processor_settings,
+)
 
 log = logging.getLogger("fmnist")
 
 
 def starting_facts(
-    recipe: Recipe,
-    data: Dataset,
-    *,
-    seed: int,
-    all_data: bool,
-    device: Device,
-    network: nn.Module,
+    recipe: Recipe, data: Dataset, seed: int, all_data: bool, device: Device
 ) -> dict[str, Any]:
-    """Return run.json as it stands before the first step."""
+    """Return run.json as it stands before the first step. Raises ModelError for a bad network."""
+    threads = physical_cores()
+    with processor_settings(threads):
+        network = make_network(recipe.network)
+    images = len(data.indices("all" if all_data else "train"))
     return {
         "recipe": recipe.to_json(),
         "seed": seed,
@@ -41,7 +44,7 @@ def starting_facts(
         "machine": machine(),
         "device": device.name,
         "precision": device.precision,
-        "threads": physical_cores(),
+        "threads": threads,
         "data": {
             "sha256": data.sha256,
             "source": data.source,
@@ -49,6 +52,7 @@ def starting_facts(
         },
         "git_commit": git_commit(),
         "parameters": sum(p.numel() for p in network.parameters()),
+        "steps": sum(epoch_lengths(recipe, images)),
         "seconds": {},
     }
 
@@ -68,9 +72,10 @@ def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> Non
         raise DataError(f"{run.folder} was started on other data files than {data.folder} holds")
     if device not in ("auto", facts["device"]):
         raise RunError(
-            f"{run.folder} was started on {facts['device']}, so it goes on there; "
+            f"{run.folder} was started on {facts['device']} and can only go on there; "
             "leave out --device"
         )
+    find_device(facts["device"], facts["precision"])  # or say that it is not here
     changed = [
         f"{name} {was} -> {versions()[name]}"
         for name, was in facts["versions"].items()

@@ -1,6 +1,5 @@
 """All that changes while a network is trained, and how it goes into a checkpoint and comes back."""
 
-import copy
 from typing import Any
 
 import torch
@@ -9,88 +8,86 @@ from torch import Tensor, nn
 
 from fmnist.errors import ModelError
 from fmnist.recipes import Recipe
+from fmnist.training.batches import Batch
 from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.device import Device, on_device
 from fmnist.training.optimizers import make_optimizers, rate_at, set_rates
 
 
 class State:
-    """The network, its optimizers and moving average, and where in the recipe they stand."""
+    """The network, its optimizers, and where in the recipe they stand."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, steps: int, device: Device) -> None:
-        """Start at step 0 of `steps`; the network is moved to the device."""
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, steps: int, images: int, device: Device
+    ) -> None:
+        """Start at step 0 of `steps` on `images` images; the network is moved to the device."""
         self.recipe, self.steps, self.device = recipe, steps, device
         self.network = on_device(network, device).train()
-        self.average = copy.deepcopy(self.network) if recipe.average else None
         self.optimizers = make_optimizers(self.network, recipe)
         self.base_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step = 0
-        self.sums = torch.zeros(3, dtype=_sum_dtype(device), device=device.torch)
+        # What each image cost when last seen, without label smoothing: now, and before this epoch.
+        self.losses = torch.zeros(2, images, device=device.torch)
+        # Of this epoch, each image by its weight: loss, right answers, weight; then images seen.
+        self.sums = torch.zeros(4, dtype=_sum_dtype(device), device=device.torch)
         self.history: list[dict[str, Any]] = []
-        self.seconds = {"setup": 0.0, "train": 0.0, "validation": 0.0}
+        self.seconds = dict.fromkeys(("setup", "train", "checkpoint", "validation"), 0.0)
         self.epoch_seconds = 0.0
-
-    @property
-    def result(self) -> nn.Module:
-        """The network that is kept: the moving average if the recipe has one."""
-        return self.network if self.average is None else self.average
 
     @property
     def learning_rate(self) -> float:
         """The first optimizer's learning rate at the step last made."""
         return float(self.optimizers[0].param_groups[0]["lr"])
 
-    def advance(self, x: Tensor, y: Tensor) -> None:
-        """Make one step on x (b, 1, 28, 28) float32 and y (b,) int64."""
+    def advance(self, batch: Batch) -> None:
+        """Make one step."""
         set_rates(self.optimizers, self.base_rates, rate_at(self.recipe, self.step, self.steps))
         with self.device.autocast():
-            logits = self.network(x.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+            logits = self.network(batch.x.contiguous(memory_format=torch.channels_last))
+        smoothing = self.recipe.label_smoothing
+        losses = F.cross_entropy(
+            logits.float(), batch.y, reduction="none", label_smoothing=smoothing
+        )
+        (losses * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        if self.average is not None:
-            self._move_average()
         self.step += 1
-        with torch.no_grad():
-            right = (logits.argmax(1) == y).sum()
-            seen = torch.full_like(loss, len(y))
-            self.sums += torch.stack([loss.detach() * len(y), right.to(loss.dtype), seen])
+        self._note(batch, logits.detach().float(), losses.detach())
 
-    def is_finite(self, *, weights: bool) -> bool:
-        """Tell whether every loss of this epoch is a number, and on request every weight too."""
-        values = [self.sums]
-        if weights:
-            values += [*self.network.state_dict().values(), *self.result.state_dict().values()]
-        return all(bool(torch.isfinite(value).all()) for value in values)
+    def _note(self, batch: Batch, logits: Tensor, losses: Tensor) -> None:
+        """Add a step to the epoch's sums, and its images' losses to what is known of them."""
+        right = (logits.argmax(1) == batch.y).float()
+        weighted = torch.stack([losses, right, torch.ones_like(right)]) @ batch.weights  # (3,)
+        self.sums[:3] += weighted
+        self.sums[3] += len(right)
+        if self.recipe.pruning is not None:
+            self.losses[0, batch.indices] = F.cross_entropy(logits, batch.y, reduction="none")
 
-    @torch.no_grad()
-    def _move_average(self) -> None:
-        # A young average follows faster, or it would remember the random start:
-        # the warm-up (1 + t) / (10 + t) is TensorFlow's ExponentialMovingAverage's.
-        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-        assert self.average is not None
-        pairs = zip(
-            self.average.state_dict().values(), self.network.state_dict().values(), strict=True
-        )
-        for kept, new in pairs:
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
+    def begin_epoch(self) -> None:
+        """Start new sums, and hold fast what is known of the images until the epoch ends."""
+        self.sums.zero_()
+        self.losses[1] = self.losses[0]
+        self.epoch_seconds = 0.0
+
+    def losses_are_finite(self) -> bool:
+        """Tell whether every loss of this epoch is a number."""
+        return bool(torch.isfinite(self.sums).all())
+
+    def weights_are_finite(self) -> bool:
+        """Tell whether every parameter is a number."""
+        return all(bool(torch.isfinite(value).all()) for value in self.network.parameters())
 
     def pack(self) -> Checkpoint:
         """Return the whole state."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        if self.average is not None:
-            averages = self.average.state_dict().items()
-            tensors |= {f"average.{name}": value for name, value in averages}
         for number, optimizer in enumerate(self.optimizers):
             for index, entries in optimizer.state_dict()["state"].items():
                 for key, value in entries.items():
                     tensors[f"optimizer.{number}.{index}.{key}"] = value
         tensors["sums"] = self.sums
+        if self.recipe.pruning is not None:
+            tensors["losses"] = self.losses
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.name == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -105,17 +102,16 @@ class State:
     def unpack(self, checkpoint: Checkpoint) -> None:
         """Become the state that was packed. Raises ModelError if it is another network's."""
         tensors = checkpoint.tensors
-        _load(self.network, tensors, "network.")
-        if self.average is not None:
-            _load(self.average, tensors, "average.")
+        try:
+            self.network.load_state_dict(_below(tensors, "network."))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"the checkpoint is not of this recipe's network: {reason}") from error
         for number, optimizer in enumerate(self.optimizers):
-            entries: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in _below(tensors, f"optimizer.{number}.").items():
-                index, _, key = name.partition(".")
-                entries.setdefault(int(index), {})[key] = tensor
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": entries, "param_groups": groups})
+            _load_optimizer(optimizer, _below(tensors, f"optimizer.{number}."))
         self.sums.copy_(tensors["sums"])
+        if "losses" in tensors:
+            self.losses.copy_(tensors["losses"])
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.name == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -124,17 +120,24 @@ class State:
         self.seconds, self.epoch_seconds = values["seconds"], values["epoch_seconds"]
 
 
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    # A checkpoint holds rows in a row; fused optimizers walk moments and weights side by side in
+    # memory, so the moments need the weights' memory order again.
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)
+
+
 def _sum_dtype(device: Device) -> torch.dtype:
     return torch.float32 if device.name == "mps" else torch.float64  # MPS has no float64
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _load(network: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    try:
-        network.load_state_dict(_below(tensors, prefix))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"the checkpoint is not of this recipe's network: {reason}") from error
