@@ -1,6 +1,9 @@
 """Fixtures of all tests: nobody's own cache is touched, and most data is synthetic."""
 
 import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU, whatever else there is
+
 from pathlib import Path
 
 import pytest

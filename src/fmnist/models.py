@@ -86,14 +86,14 @@ class EarlyPool(nn.Module):
     2404.00498) made narrow, with its head: global maximum and logits scaled down.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (32, 48, 96, 192)) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(widths[0], momentum=STATISTICS_MOMENTUM)
-        self.stage1 = Stage(widths[0], widths[1])
-        self.stage2 = Stage(widths[1], widths[2])
-        self.stage3 = Stage(widths[2], widths[3])
-        self.head = nn.Linear(widths[3], 10)
+        self.stem = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(32, momentum=STATISTICS_MOMENTUM)
+        self.stage1 = Stage(32, 48)
+        self.stage2 = Stage(48, 96)
+        self.stage3 = Stage(96, 192)
+        self.head = nn.Linear(192, 10)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, 1, 28, 28)
         """Return logits."""

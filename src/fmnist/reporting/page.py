@@ -57,7 +57,7 @@ def render(
         temperature=metrics.get("temperature"),
         temperature_source=metrics.get("temperature_source"),
         facts=_facts(run),
-        command=shlex.join(run.get("argv") or []),
+        command=_command(run),
     )
     return page
 
@@ -177,11 +177,20 @@ def _cost_headlines(
     epochs = f"{len(history)} epoch{'' if len(history) == 1 else 's'}"
     where = [run.get("device"), run.get("precision"), run.get("threads")]
     detail = " \u00b7 ".join(str(fact) for fact in where[:2] if fact)
-    threads = f"{where[2]} threads" if where[2] else ""
+    threads = f"{where[2]} thread{'' if where[2] == 1 else 's'}" if where[2] else ""
     seconds = run.get("seconds", {}).get("train")
     yield Headline("Training time", duration(seconds), f"{epochs}, {threads}".strip(", "), detail)
     steps = f"{whole(run['steps'])} steps" if run.get("steps") else ""
     yield Headline("Parameters", whole(run.get("parameters")), steps, "")
+
+
+def _command(run: Mapping[str, Any]) -> str:
+    """Return the command that trains this again; one's own recipe lies in one's own module."""
+    recipe = run.get("recipe", {})
+    name = recipe.get("name", "")
+    own = f"YOUR_MODULE:{name}" if ":" in str(recipe.get("network", "")) else name
+    words = ["fmnist", "train", own, "--seed", str(run.get("seed", 0))]
+    return shlex.join(words + ["--all-data"] * bool(run.get("all_data")))
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[str]:
