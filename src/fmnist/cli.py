@@ -5,20 +5,27 @@ says what and what to do), 2 bad usage, 128 + n stopped by signal n. Heavy impor
 verbs, so that help answers at once.
 """
 
+import contextlib
 import logging
 import os
 import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fmnist import console
+from fmnist import console, tables
 from fmnist.errors import FmnistError, Stopped, missing_extra
+
+if TYPE_CHECKING:
+    from fmnist.data import Dataset
+    from fmnist.recipes import Recipe
+    from fmnist.runs import Run
 
 app = typer.Typer(
     name="fmnist",
@@ -103,19 +110,7 @@ def data(
 
         write_sheet(dataset, samples)
         found["samples"] = str(samples)
-    if as_json:
-        console.print_json(found)
-        return
-    print(f"{found['folder']}  ({found['source']})")
-    console.print_table(["file", "SHA-256 of the content"], list(found["sha256"].items()))
-    names = list(found["splits"]["test"]["classes"])
-    console.print_table(
-        ["images", *found["splits"]],
-        [[n, *[f"{s['classes'][n]:,}" for s in found["splits"].values()]] for n in names]
-        + [["all ten", *[f"{s['images']:,}" for s in found["splits"].values()]]],
-    )
-    if samples is not None:
-        print(f"samples: {samples}")
+    _show(found, tables.print_data, as_json)
 
 
 @app.command()
@@ -124,40 +119,15 @@ def recipes(as_json: Json = False) -> None:
 
     Example: `fmnist recipes`
     """
+    import dataclasses
+
     from fmnist.recipes import RECIPES
 
-    if as_json:
-        import dataclasses
-
-        console.print_json(
-            {
-                "recipes": [
-                    {**recipe.to_json(), "score": recipe.score and dataclasses.asdict(recipe.score)}
-                    for recipe in RECIPES.values()
-                ]
-            }
-        )
-        return
-    rows = []
-    for recipe in RECIPES.values():
-        score = recipe.score
-        figures = (
-            ["not yet measured", "", "", ""]
-            if score is None
-            else [
-                f"{percent_with_sd(score.accuracy, score.sd)} (n = {score.seeds})",
-                f"{score.loss:.3f}",
-                console.seconds(score.seconds),
-                score.machine,
-            ]
-        )
-        rows.append([recipe.name, str(recipe.epochs), *figures])
-    console.print_table(["recipe", "epochs", "test accuracy", "loss", "training", "on"], rows)
-
-
-def percent_with_sd(mean: float, sd: float) -> str:
-    """Return "94.31 ± 0.12 %"."""
-    return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+    listing = [
+        {**recipe.to_json(), "score": recipe.score and dataclasses.asdict(recipe.score)}
+        for recipe in RECIPES.values()
+    ]
+    _show({"recipes": listing}, tables.print_recipes, as_json)
 
 
 @app.command()
@@ -223,65 +193,47 @@ def train(
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
+    with _how_to_go_on(recipe), console.training_progress(quiet) as watch:
+        run = train_recipe(
+            chosen,
+            dataset,
+            seed=seed or 0,
+            all_data=all_data,
+            out=out,
+            device=device,
+            resume=resume,
+            watch=watch,
+        )
+    run.add_seconds(data=data_seconds)
+    if evaluate:
+        _judge_and_report(run, dataset, chosen, device)
+    _show(run.summary(), tables.print_training, as_json)
+
+
+@contextlib.contextmanager
+def _how_to_go_on(recipe: str) -> Iterator[None]:
+    """Add to a stopped training's message the command that goes on with it."""
     try:
-        with console.training_progress(quiet) as watch:
-            run = train_recipe(
-                chosen,
-                dataset,
-                seed=seed or 0,
-                all_data=all_data,
-                out=out,
-                device=device,
-                resume=resume,
-                watch=watch,
-            )
+        yield
     except Stopped as stop:
         if (Path(stop.run) / "weights.safetensors").exists():
             raise  # it was finished, and says how to judge it
         own = f"{recipe} " if ":" in recipe else ""
         command = f"fmnist train {own}--resume {shlex.quote(stop.run)}"
         raise Stopped(f"{stop}; go on with: {command}", stop.signal, stop.run) from stop
-    run.add_seconds(data=data_seconds)
-    if evaluate:
-        from fmnist.evaluation import evaluate as judge
-        from fmnist.evaluation import report as write_report
-
-        try:
-            judge(run, dataset, recipe=chosen, device=device)
-            write_report(run, dataset)
-        except KeyboardInterrupt:
-            command = f"fmnist evaluate {run.argument}"
-            message = f"interrupted; training is finished, judge it with: {command}"
-            raise Stopped(message, signal.SIGINT, str(run.folder)) from None
-    summary = run.summary()
-    if as_json:
-        console.print_json(summary)
-    else:
-        _print_summary(summary)
 
 
-def _print_summary(summary: dict[str, Any]) -> None:
-    """Print what a training came to."""
-    rows = []
-    for split in ("test", "validation"):
-        judged = summary[split]
-        if judged is None:
-            continue
-        accuracy = console.percent(judged["accuracy"])
-        if judged.get("accuracy_interval"):
-            low, high = (100 * bound for bound in judged["accuracy_interval"])
-            accuracy += f"  (95 % interval {low:.2f} to {high:.2f})"
-        rows += [[f"{split} accuracy", accuracy], [f"{split} loss", f"{judged['loss']:.4f}"]]
-    if summary["temperature"] is not None:
-        value = f"{summary['temperature']:.3f}  ({summary['temperature_source']})"
-        rows.append(["temperature", value])
-    spent = summary["seconds"]
-    rows += [[f"seconds, {phase}", console.seconds(spent[phase])] for phase in spent]
-    rows.append(["run", summary["run"]])
-    if summary["report"]:
-        rows.append(["report", summary["report"]])
-    title = f"{summary['recipe']}, seed {summary['seed']}"
-    console.print_table(["", ""], rows, title)
+def _judge_and_report(run: "Run", dataset: "Dataset", recipe: "Recipe", device: str) -> None:
+    """Evaluate a run that was just trained and write its page."""
+    from fmnist.evaluation import evaluate, report
+
+    try:
+        evaluate(run, dataset, recipe=recipe, device=device)
+        report(run, dataset)
+    except KeyboardInterrupt:
+        command = f"fmnist evaluate {run.argument}"
+        message = f"interrupted; training is finished, judge it with: {command}"
+        raise Stopped(message, signal.SIGINT, str(run.folder)) from None
 
 
 @app.command()
@@ -322,34 +274,7 @@ def evaluate(
         temperature_from=temperature_from,
         device=device,
     )
-    if as_json:
-        console.print_json({"run": str(run), **metrics})
-        return
-    for name, judged in metrics["splits"].items():
-        _print_split(name, judged)
-    print(f"temperature {metrics['temperature']:.3f} ({metrics['temperature_source']})")
-
-
-def _print_split(name: str, judged: dict[str, Any]) -> None:
-    low, high = judged["accuracy_interval"]
-    console.print_table(
-        ["class", "precision", "recall", "F1", "images"],
-        [
-            [
-                c["name"],
-                *[console.percent(c[k]) for k in ("precision", "recall", "f1")],
-                f"{c['images']:,}",
-            ]
-            for c in judged["classes"]
-        ],
-        f"{name}: accuracy {console.percent(judged['accuracy'])} "
-        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}), loss {judged['loss']:.4f}, "
-        f"top-2 {console.percent(judged['top2_accuracy'])}, "
-        f"calibration error {judged['calibration_error']:.4f}",
-    )
-    pairs = judged["most_confused"][:3]
-    confused = "; ".join(f"{p['true']} as {p['predicted']} {p['images']}" for p in pairs)
-    print(f"most confused: {confused}\n")
+    _show({"run": str(run), **metrics}, tables.print_evaluation, as_json)
 
 
 @app.command()
@@ -362,10 +287,8 @@ def report(run: RunDirectory, data_dir: DataDir = None, as_json: Json = False) -
     from fmnist.evaluation import report as write_report
 
     path = write_report(run, load_dataset(data_dir))
-    if as_json:
-        console.print_json({"run": str(run), "report": str(path)})
-    else:
-        print(path)
+    result = {"run": str(run), "report": str(path)}
+    _show(result, lambda result: print(result["report"]), as_json)
 
 
 @app.command()
@@ -377,17 +300,21 @@ def doctor(as_json: Json = False) -> None:
     from fmnist.doctor import examine
 
     findings = examine()
-    if as_json:
-        console.print_json(
-            {"healthy": all(f.ok for f in findings), "checks": [f.to_json() for f in findings]}
-        )
-    else:
-        console.print_table(
-            ["", "what", "found", "what to do"],
-            [["ok" if f.ok else "!!", f.what, f.found, f.advice] for f in findings],
-        )
-    if not all(finding.ok for finding in findings):
+    healthy = all(finding.ok for finding in findings)
+    checks = [finding.to_json() for finding in findings]
+    _show({"healthy": healthy, "checks": checks}, tables.print_findings, as_json)
+    if not healthy:
         raise typer.Exit(1)
+
+
+def _show(
+    result: dict[str, Any], for_people: Callable[[dict[str, Any]], None], as_json: bool
+) -> None:
+    """Print a verb's result on stdout."""
+    if as_json:
+        console.print_json(result)
+    else:
+        for_people(result)
 
 
 def _set_log_level(quiet: bool) -> None:
