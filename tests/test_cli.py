@@ -319,7 +319,7 @@ def test_ctrl_c_before_the_first_step_exits_130(
 
     monkeypatch.setattr("fmnist.data.load_dataset", interrupted)
     done = fmnist("train", OWN, "--quiet")
-    assert (done.status, done.out, done.err.strip()) == (130, "", "")
+    assert (done.status, done.out, done.err.strip()) == (130, "", "fmnist: interrupted")
 
 
 # evaluate and report
@@ -419,8 +419,11 @@ NO_GPU = "mps" if torch.cuda.is_available() else "cuda"
         (f"train {OWN} --device {NO_GPU} --out new", f"offers PyTorch no {NO_GPU}"),
         ("train --resume nowhere", "nowhere is not a directory"),
         ("train --resume .", "holds no run.json"),
-        ("train --resume run", "there is no recipe 'mine'"),
-        ("train classic --resume run", "run was started with another recipe (mine"),
+        ("train --resume run", "name it: fmnist train recipe_of_my_own:RECIPE --resume run"),
+        (
+            "train classic --resume run",
+            "run was started with another recipe than classic is now (name, network",
+        ),
         ("evaluate nowhere", "nowhere is not a directory"),
         ("evaluate run", "name its recipe to allow it: fmnist evaluate run --recipe"),
         ("report nowhere", "nowhere is not a directory"),

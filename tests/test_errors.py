@@ -19,7 +19,7 @@ def test_whatever_a_user_can_cause_is_an_fmnist_error(kind: type[Exception]) -> 
 
 
 def test_stopped_is_a_run_error_that_knows_its_signal() -> None:
-    error = Stopped("stopped at step 3", 15, "runs/a")
+    error = Stopped("stopped at step 3", 15)
     assert isinstance(error, RunError)
     assert (str(error), error.signal) == ("stopped at step 3", 15)
 

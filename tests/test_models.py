@@ -134,9 +134,10 @@ class TwoAnswers(nn.Module):
         (lambda: "not a network", "made a str, not a torch.nn.Module"),
         (nn.Identity, r"must answer logits \(n, 10\) and answers \(2, 1, 28, 28\) for n = 2"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), r"answers \(2, 9\)"),
-        (lambda: nn.Linear(5, 10), r"does not take images \(n, 1, 28, 28\): .*shapes"),
-        (lambda: nn.Conv2d(3, 10, 3), r"does not take images .*channels"),
-        (lambda: nn.Bilinear(1, 1, 1), "does not take images .*missing"),
+        (lambda: nn.Linear(5, 10), r"fails on images \(n, 1, 28, 28\): .*shapes"),
+        (lambda: nn.Conv2d(3, 10, 3), r"fails on images .*channels"),
+        (lambda: nn.Bilinear(1, 1, 1), "fails on images .*missing"),
+        (lambda: 1 / 0, "cannot be made: ZeroDivisionError"),
         (TwoAnswers, "answers tuple for n = 2"),
     ],
 )

@@ -3,12 +3,13 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fmnist.errors import RunError
 from fmnist.models import NETWORKS
-from fmnist.recipes import CLASSIC, RECIPES, Adam, Augmentation, Muon, Recipe, find_recipe
+from fmnist.recipes import CLASSIC, RECIPES, Adam, Augmentation, Muon, Pruning, Recipe, find_recipe
 
 MINE = """
 from fmnist.recipes import Adam, Recipe
@@ -66,6 +67,7 @@ def test_classic_is_the_recipe_of_the_issue() -> None:
         "warmup": 0.0,
         "label_smoothing": 0.0,
         "augmentation": {"flip": False, "shift": 0},
+        "pruning": None,
         "flip_at_test": False,
     }
 
@@ -80,6 +82,7 @@ def test_json_holds_every_field_that_decides_the_weights(recipe: Recipe) -> None
             **told,
             "optimizer": kinds[told["optimizer"].pop("name")](**told["optimizer"]),
             "augmentation": Augmentation(**told["augmentation"]),
+            "pruning": told["pruning"] and Pruning(**told["pruning"]),
         },
         score=recipe.score,
     )
@@ -106,7 +109,10 @@ def test_a_recipe_of_ones_own_is_read_from_the_current_directory(mine: Path) -> 
         ),
         ("", "there is no recipe ''"),
         ("a_recipe_of_mine", "there is no recipe 'a_recipe_of_mine'"),
-        ("a_recipe_of_yours:RECIPE", "from a_recipe_of_yours:RECIPE: No module named"),
+        (
+            "a_recipe_of_yours:RECIPE",
+            "from a_recipe_of_yours:RECIPE: ModuleNotFoundError: No module named",
+        ),
         ("a_recipe_of_mine:RECEIPT", "from a_recipe_of_mine:RECEIPT: .* no attribute 'RECEIPT'"),
         ("a_recipe_of_mine:", "no recipe can be read from a_recipe_of_mine:"),
         ("a_recipe_of_mine:NUMBER", "is a int, not a fmnist.recipes.Recipe"),
@@ -119,3 +125,28 @@ def test_a_bad_name_says_what_there_is(mine: Path, name: str, message: str) -> N
     with pytest.raises(RunError, match=message):
         find_recipe(name)
     assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"epochs": 0}, "epochs must be"),
+        ({"epochs": 1.5}, "epochs must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"network": 3}, "network must be"),
+        ({"optimizer": "adam"}, "optimizer must be"),
+        ({"optimizer": Adam(learning_rate=0.0)}, "learning rates must be"),
+        ({"optimizer": Adam(learning_rate=float("inf"))}, "learning rates must be"),
+        ({"optimizer": Muon(0.1, 0.9, other_learning_rate=-1)}, "learning rates must be"),
+        ({"schedule": "cosine"}, "schedule must be"),
+        ({"warmup": 2.0}, "warmup must be"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be"),
+        ({"augmentation": None}, "augmentation must be"),
+        ({"augmentation": Augmentation(shift=28)}, "shift must be"),
+        ({"pruning": {}}, "pruning must be"),
+        ({"pruning": Pruning(easy=0.5, kept=0.0)}, "the shares of pruning must"),
+    ],
+)
+def test_a_recipe_that_makes_no_training_is_refused(change: dict[str, Any], rule: str) -> None:
+    with pytest.raises(RunError, match=f"recipe classic: {rule}"):
+        dataclasses.replace(CLASSIC, **change)

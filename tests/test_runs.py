@@ -20,7 +20,12 @@ from fmnist.runs import Run, SplitLogits, create_run, open_run
 THREADS = 8
 
 FACTS: dict[str, Any] = {
+    "named": "classic",
     "recipe": {"name": "classic"},
+    "resumed": 0,
+    "versions": {},
+    "machine": {},
+    "git_commit": None,
     "seed": 7,
     "engine": "torch",
     "all_data": False,
@@ -145,8 +150,8 @@ def test_a_damaged_run_json_is_refused(run: Run, content: bytes, message: str) -
 
 def test_run_json_keeps_what_is_written_and_adds_up_its_seconds(run: Run) -> None:
     assert run.read() == FACTS
-    run.add_seconds(evaluate=3.0)
-    run.add_seconds(evaluate=2.0, report=1.0)
+    run.set_seconds(evaluate=3.0)
+    run.set_seconds(evaluate=2.0, report=1.0)
     assert run.read()["seconds"] == {
         "train": 60.5,
         "evaluate": 2.0,
@@ -193,8 +198,10 @@ def test_commands_in_messages_are_fit_for_a_shell(tmp_path: Path) -> None:
     run = create_run(tmp_path / "my run", "classic", 0)
     with pytest.raises(RunError, match=f"fmnist evaluate '{run.folder}' --split test"):
         run.read_logits("test")
-    with pytest.raises(RunError, match=f"fmnist train --resume '{run.folder}'"):
+    run.write({**FACTS, "named": "mine:RECIPE"})
+    with pytest.raises(RunError, match=f"fmnist train mine:RECIPE --resume '{run.folder}'"):
         create_run(run.folder, "classic", 0)
+    assert run.evaluate_command() == f"fmnist evaluate '{run.folder}' --recipe mine:RECIPE"
 
 
 def test_missing_logits_say_what_makes_them(run: Run) -> None:

@@ -5,14 +5,12 @@ says what and what to do), 2 bad usage, 128 + n stopped by signal n. Heavy impor
 verbs, so that help answers at once.
 """
 
-import contextlib
 import logging
 import os
-import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist import console, tables
-from fmnist.errors import FmnistError, Stopped, missing_extra
+from fmnist.errors import FmnistError, RunError, Stopped, missing_extra
 
 if TYPE_CHECKING:
     from fmnist.data import Dataset
@@ -181,21 +179,19 @@ def train(
         raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
     _set_log_level(quiet)
     from fmnist.data import load_dataset
-    from fmnist.recipes import RECIPES, find_recipe
+    from fmnist.recipes import find_recipe
     from fmnist.runs import open_run
     from fmnist.training import train as train_recipe
 
     if recipe is None:
-        recipe = "standard" if resume is None else open_run(resume).read()["recipe"]["name"]
-        if recipe not in RECIPES:
-            raise typer.BadParameter(f"name your own recipe too: fmnist train module:{recipe} …")
+        recipe = "standard" if resume is None else _recipe_of(open_run(resume))
     chosen = find_recipe(recipe)
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
-    with _how_to_go_on(recipe), console.training_progress(quiet) as watch:
+    with console.training_progress(quiet) as watch:
         run = train_recipe(
-            chosen,
+            recipe,
             dataset,
             seed=seed or 0,
             all_data=all_data,
@@ -204,23 +200,20 @@ def train(
             resume=resume,
             watch=watch,
         )
-    run.add_seconds(data=data_seconds)
+    run.set_seconds(data=data_seconds)
     if evaluate:
         _judge_and_report(run, dataset, chosen, device)
     _show(run.summary(), tables.print_training, as_json)
 
 
-@contextlib.contextmanager
-def _how_to_go_on(recipe: str) -> Iterator[None]:
-    """Add to a stopped training's message the command that goes on with it."""
-    try:
-        yield
-    except Stopped as stop:
-        if (Path(stop.run) / "weights.safetensors").exists():
-            raise  # it was finished, and says how to judge it
-        own = f"{recipe} " if ":" in recipe else ""
-        command = f"fmnist train {own}--resume {shlex.quote(stop.run)}"
-        raise Stopped(f"{stop}; go on with: {command}", stop.signal, stop.run) from stop
+def _recipe_of(run: "Run") -> str:
+    """Return the recipe that a run was started with; code outside fmnist has to be named again."""
+    from fmnist.recipes import RECIPES
+
+    named = str(run.read()["named"])
+    if named not in RECIPES:
+        raise RunError(f"its recipe is not part of fmnist; name it: {run.resume_command()}")
+    return named
 
 
 def _judge_and_report(run: "Run", dataset: "Dataset", recipe: "Recipe", device: str) -> None:
@@ -231,9 +224,8 @@ def _judge_and_report(run: "Run", dataset: "Dataset", recipe: "Recipe", device: 
         evaluate(run, dataset, recipe=recipe, device=device)
         report(run, dataset)
     except KeyboardInterrupt:
-        command = f"fmnist evaluate {run.argument}"
-        message = f"interrupted; training is finished, judge it with: {command}"
-        raise Stopped(message, signal.SIGINT, str(run.folder)) from None
+        message = f"interrupted when trained; judge it with: {run.evaluate_command()}"
+        raise Stopped(message, signal.SIGINT) from None
 
 
 @app.command()

@@ -28,12 +28,14 @@ def machine() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of fmnist's own sources, "-dirty" if changed since; None outside git."""
+    """Return the commit of fmnist's own sources, "-dirty" if they changed; None outside git."""
     here = Path(__file__).resolve().parent
     # An installed copy inside somebody's repository (their .venv) is not at that one's commit.
     if _git(here, "ls-files", "--error-unmatch", "environment.py") is None:
         return None
-    return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    commit = _git(here, "rev-parse", "HEAD")
+    changed = _git(here, "status", "--porcelain", "--untracked-files=no", ".")
+    return f"{commit}-dirty" if commit and changed else commit
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -24,11 +24,11 @@ class RunError(FmnistError):
 
 
 class Stopped(RunError):
-    """Signal `signal` stopped the training; what was done so far is saved in the folder `run`."""
+    """Signal `signal` stopped the training; what was done so far is saved."""
 
-    def __init__(self, message: str, signal: int, run: str) -> None:
+    def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
-        self.signal, self.run = signal, run
+        self.signal = signal
 
 
 class ModelError(FmnistError):

@@ -4,15 +4,17 @@ A recipe says everything that decides the weights except the seed: the network, 
 optimised, how the images are varied, for how long. It knows nothing of PyTorch; a network is named
 by its key in `fmnist.models.NETWORKS`, or given as a callable that makes one.
 
-Every choice in them was made on the validation split. The scores are test accuracies of the last
-epoch, trained on all 60,000 images, over the seeds named in the results file.
+Their values were chosen on the validation split; docs/log.md tells how, and when a test score had
+been seen before. The scores are test accuracies of the last epoch, trained on all 60,000 images,
+over the seeds named in the results file.
 """
 
 import dataclasses
 import importlib
 import inspect
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,9 +56,10 @@ class Pruning:
     """Leave most easy images out of the epochs between the first and the last.
 
     Easy are the `easy` share of all images with the least loss when last seen; of them a share of
-    `kept`, drawn anew each epoch, is shown and counts 1 / kept times, so that the gradient is that
-    of all images in the mean: InfoBatch (Z. Qin et al., ICLR 2024, arXiv 2303.04947, section 3),
-    with the threshold at a quantile instead of the mean, so that epochs have a known length.
+    `kept`, drawn anew each epoch, is shown and counts 1 / kept times, so that the gradients of an
+    epoch add up to those of all images in the mean: InfoBatch (Z. Qin et al., ICLR 2024, arXiv
+    2303.04947, section 3), with the threshold at a quantile of the losses instead of their mean,
+    so that epochs have a known length.
     """
 
     easy: float
@@ -86,7 +89,7 @@ class Recipe:
     batch_size: int
     optimizer: Adam | Muon
     source: str  # paper or project the recipe comes from, and the reason for it
-    schedule: Literal["constant", "linear"] = "constant"  # linear: to zero at the last step
+    schedule: Literal["constant", "linear"] = "constant"  # linear: to zero after the last step
     warmup: float = 0.0  # share of the steps in which the learning rate rises from zero
     label_smoothing: float = 0.0
     augmentation: Augmentation = Augmentation()
@@ -96,25 +99,35 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raise RunError where a value makes no training."""
-        own = self.network
-        rules = {
-            "network must be a name, or a function or class of a module": isinstance(own, str)
-            or inspect.isfunction(own)
-            or inspect.isclass(own),
-            "epochs must be a whole number from 1": _is_count(self.epochs),
-            "batch_size must be a whole number from 1": _is_count(self.batch_size),
-            "optimizer must be Adam or Muon": isinstance(self.optimizer, (Adam, Muon)),
-            "learning_rate must be above 0": self.optimizer.learning_rate > 0,
-            "schedule must be constant or linear": self.schedule in ("constant", "linear"),
-            "warmup must be in 0..1": 0 <= self.warmup <= 1,
-            "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
-            "pruning's shares must lie between 0 and 1": self.pruning is None
-            or (0 < self.pruning.easy < 1 and 0 < self.pruning.kept < 1),
-            "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
-        }
-        broken = [rule for rule, holds in rules.items() if not holds]
+        broken = [rule for rule, holds in self._kinds().items() if not holds]
+        broken = broken or [rule for rule, holds in self._ranges().items() if not holds]
         if broken:
             raise RunError(f"recipe {self.name}: {'; '.join(broken)}")
+
+    def _kinds(self) -> dict[str, bool]:
+        network, pruning = self.network, self.pruning
+        return {
+            "network must be a name, or a function or class of a module": isinstance(network, str)
+            or inspect.isroutine(network)
+            or inspect.isclass(network),
+            "epochs must be a whole number from 1": _is_count(self.epochs),
+            "batch_size must be a whole number from 1": _is_count(self.batch_size),
+            "optimizer must be an Adam or a Muon": isinstance(self.optimizer, (Adam, Muon)),
+            "augmentation must be an Augmentation": isinstance(self.augmentation, Augmentation),
+            "pruning must be a Pruning or None": pruning is None or isinstance(pruning, Pruning),
+            "schedule must be constant or linear": self.schedule in ("constant", "linear"),
+        }
+
+    def _ranges(self) -> dict[str, bool]:
+        rates = [v for k, v in vars(self.optimizer).items() if k.endswith("learning_rate")]
+        shares = [] if self.pruning is None else [self.pruning.easy, self.pruning.kept]
+        return {
+            "learning rates must be above 0 and finite": all(0 < rate < math.inf for rate in rates),
+            "warmup must be in 0..1": 0 <= self.warmup <= 1,
+            "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
+            "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
+            "the shares of pruning must lie between 0 and 1": all(0 < s < 1 for s in shares),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that decide the weights, as JSON has them."""
@@ -127,6 +140,12 @@ class Recipe:
             **fields,
             "optimizer": {"name": type(self.optimizer).__name__, **fields["optimizer"]},
         }
+
+
+def differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the fields in which two recipes, as JSON, would train different weights."""
+    names = [name for name in {**one, **other} if name != "source"]
+    return [name for name in names if one.get(name) != other.get(name)]
 
 
 def _is_count(value: object) -> bool:

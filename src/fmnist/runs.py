@@ -27,9 +27,9 @@ from fmnist.errors import RunError
 from fmnist.files import write_whole
 
 # What run.json always holds; evaluate and report read it without asking.
-FACTS = {"recipe", "seed", "engine", "all_data", "state", "resumed", "versions", "device"} | {
-    "precision", "threads", "data", "parameters", "seconds"
-}  # fmt: skip
+_WHAT = ("named", "recipe", "seed", "engine", "all_data", "data", "state", "resumed")
+_WHERE = ("versions", "machine", "git_commit", "device", "precision", "threads")
+FACTS = frozenset((*_WHAT, *_WHERE, "parameters", "seconds"))
 PHASES = ("data", "setup", "train", "checkpoint", "validation", "evaluate", "report")
 
 
@@ -63,6 +63,18 @@ class Run:
         """The folder as a command line names it, for messages that say what to run next."""
         return shlex.quote(str(self.folder))
 
+    def resume_command(self) -> str:
+        """Return the command that goes on with a stopped training."""
+        named = self.read()["named"]
+        own = f"{named} " if ":" in named else ""
+        return f"fmnist train {own}--resume {self.argument}"
+
+    def evaluate_command(self) -> str:
+        """Return the command that judges the run."""
+        named = self.read()["named"]
+        own = f" --recipe {named}" if ":" in named else ""
+        return f"fmnist evaluate {self.argument}{own}"
+
     @property
     def weights(self) -> Path:
         """The trained network as safetensors."""
@@ -86,7 +98,7 @@ class Run:
         """Replace run.json."""
         _write_json(self.folder / "run.json", facts)
 
-    def add_seconds(self, **phases: float) -> None:
+    def set_seconds(self, **phases: float) -> None:
         """Set seconds of phases in run.json and bring their total up to date."""
         facts = self.read()
         self.write({**facts, "seconds": _with_total({**facts["seconds"], **phases})})
@@ -234,11 +246,9 @@ def _claim(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"{folder} is a file, not a directory; name another with --out") from error
     if any(folder.iterdir()):
-        stopped = (folder / "run.json").exists()
-        go_on = f", or go on with: fmnist train --resume {shlex.quote(str(folder))}"
-        raise RunError(
-            f"{folder} is not empty; name a new directory with --out{go_on if stopped else ''}"
-        )
+        is_run = (folder / "run.json").exists()
+        go_on = f", or go on with: {open_run(folder).resume_command()}" if is_run else ""
+        raise RunError(f"{folder} is not empty; name a new directory with --out{go_on}")
     try:
         (folder / "checkpoint").mkdir()
     except FileExistsError as error:

@@ -21,7 +21,7 @@ RUN: dict[str, Any] = {
     "recipe": {"name": "standard", "epochs": 2, "optimizer": {"weight_decay": 0.0}, "flip": True},
     "seed": 0,
     "all_data": False,
-    "argv": ["fmnist", "train", "standard", "--out", "my run"],
+    "named": "my module:RECIPE",
     "started": "2026-11-22T08:30:00Z",
     "state": "finished",
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
@@ -169,8 +169,8 @@ def test_same_input_same_bytes(page: str) -> None:
         f"1{NBSP}min{NBSP}50{NBSP}s",
         "467,626",
         "0.911",
-        "fmnist train standard --out 'my run'",
-        "the test split was read once",
+        "fmnist train 'my module:RECIPE' --seed 0",
+        "training never saw the test split",
         "3aede38d",
     ],
 )
@@ -205,7 +205,7 @@ def test_confusion_cells_keep_their_places() -> None:
 
 def test_names_are_text_whatever_they_hold() -> None:
     names = [PAYLOAD, *NAMES[1:6], PAYLOAD + "6", *NAMES[7:]]
-    run = RUN | {"recipe": {"name": PAYLOAD, PAYLOAD: PAYLOAD}, "argv": [PAYLOAD], "seed": PAYLOAD}
+    run = RUN | {"recipe": {"name": PAYLOAD, PAYLOAD: PAYLOAD}, "named": PAYLOAD, "seed": PAYLOAD}
     parsed = _Page(render(run, HISTORY, _metrics(names), _mistakes(names)))
     assert not parsed.tags("script")
     assert not parsed.values("onerror")

@@ -140,3 +140,21 @@ def test_a_pruned_epoch_is_the_whole_one_in_the_mean() -> None:
         total[order] += weights
     assert total.mean().item() == pytest.approx(400)
     assert (total / 400 - 1).abs().max() < 0.35  # sd of an easy image's mean is 0.06
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(1, 60),
+    size=st.integers(1, 20),
+    epochs=st.integers(1, 4),
+    easy=st.floats(0.001, 0.999),
+    kept=st.floats(0.001, 0.999),
+)
+def test_lengths_are_the_batches_there_are(
+    n: int, size: int, epochs: int, easy: float, kept: float
+) -> None:
+    batches = make(n, size, dataclasses.replace(PLAIN, epochs=epochs, pruning=Pruning(easy, kept)))
+    for epoch, length in enumerate(batches.lengths):
+        shown = list(batches.epoch(0, epoch, torch.rand(n)))
+        assert len(shown) == length >= 1
+        assert sum(float(batch.weights.sum()) for batch in shown) == pytest.approx(n, rel=1e-5)

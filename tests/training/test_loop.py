@@ -1,6 +1,7 @@
 """Training: it learns, it records, it refuses, it stops."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -146,6 +147,38 @@ def test_a_stop_at_the_last_step_of_an_epoch_loses_nothing(
     resumed = train(TINY, garments, resume=tmp_path / "run")
     assert resumed.weights.read_bytes() == whole.weights.read_bytes()
     assert len(resumed.read_history()) == 3
+
+
+def test_a_signal_at_the_very_end_leaves_a_finished_run(garments: Dataset, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == progress.steps and progress.epoch_ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="judge it with: fmnist evaluate"):
+        train(TINY, garments, out=tmp_path / "run", watch=interrupt)
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_full_disk_says_how_to_go_on_and_loses_nothing(
+    garments: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(TINY, garments, out=tmp_path / "whole")
+    real, calls = os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"No space left.*Make room.*--resume"):
+            train(TINY, garments, out=tmp_path / "run", checkpoint_seconds=0)
+    resumed = train(TINY, garments, resume=tmp_path / "run")
+    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
 
 
 @pytest.fixture

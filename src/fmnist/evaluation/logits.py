@@ -31,12 +31,15 @@ def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
     if recipe is None and facts["network"] not in NETWORKS:
         raise RunError(
             f"the network of {run.folder} is {facts['network']}, code outside fmnist; name its "
-            f"recipe to allow it: fmnist evaluate {run.argument} --recipe module:RECIPE"
+            f"recipe to allow it: {run.evaluate_command()}"
         )
+    if recipe is not None and recipe.to_json()["network"] != facts["network"]:
+        network_given = recipe.to_json()["network"]
+        raise RunError(f"the network of {run.folder} is {facts['network']}, not {network_given}")
     if not run.weights.is_file():
         raise RunError(
             f"{run.weights} is missing: the training has not finished; "
-            f"go on with: fmnist train --resume {run.argument}"
+            f"go on with: {run.resume_command()}"
         )
     network = make_network(recipe.network if recipe else facts["network"])
     try:

@@ -14,7 +14,7 @@ from fmnist.evaluation.calibration import calibration_error, fit_temperature, re
 from fmnist.evaluation.logits import save_logits
 from fmnist.evaluation.metrics import cross_entropy, score
 from fmnist.files import write_whole
-from fmnist.recipes import Recipe
+from fmnist.recipes import Recipe, differing_fields
 from fmnist.reporting import render, worst_mistakes
 from fmnist.runs import Run, SplitLogits, open_run
 
@@ -48,11 +48,12 @@ def evaluate(
     kept = [split for split in splits if not (all_data and split == "validation")]
     if not kept:
         raise RunError(f"{run.folder} was trained on all images and has no validation split")
+    _check_temperature_source(run, fitted_on)
     for name in kept:
         save_logits(run, data.split(name), recipe=recipe, device=device, batch_size=batch_size)
     metrics = measure(run, fitted_on)
     run.write_metrics(metrics)
-    run.add_seconds(evaluate=time.perf_counter() - began)
+    run.set_seconds(evaluate=time.perf_counter() - began)
     return {**metrics, "splits": {name: metrics["splits"][name] for name in kept}}
 
 
@@ -75,10 +76,6 @@ def measure(run: Run, temperature_from: Run) -> dict[str, Any]:
 
 
 def _temperature(run: Run, other: Run) -> tuple[float, str]:
-    if other.read()["recipe"] != run.read()["recipe"]:
-        raise RunError(f"{other.folder} is of another recipe than {run.folder}")
-    if other is not run and other.read()["all_data"]:
-        raise RunError(f"{other.folder} was trained on all images too, so it fits no temperature")
     if run is other and run.read()["all_data"]:
         return 1.0, "none: trained on all images, so no validation logits to fit it on"
     if other is run and not (run.folder / "logits-validation.npz").exists():
@@ -86,6 +83,20 @@ def _temperature(run: Run, other: Run) -> tuple[float, str]:
     validation = other.read_logits("validation")
     source = "validation logits of this run" if other is run else f"validation of {other.folder}"
     return fit_temperature(validation.logits, validation.labels), source
+
+
+def _check_temperature_source(run: Run, other: Run) -> None:
+    """Raise RunError or DataError where the temperature of `other` cannot be that of `run`."""
+    if other is run:
+        return
+    facts, others = run.read(), other.read()
+    if differing_fields(facts["recipe"], others["recipe"]):
+        raise RunError(f"{other.folder} is of another recipe than {run.folder}")
+    if others["all_data"]:
+        raise RunError(f"{other.folder} was trained on all images too, so it fits no temperature")
+    if facts["data"]["sha256"] != others["data"]["sha256"]:
+        raise DataError(f"{other.folder} was trained on other data files than {run.folder}")
+    other.read_logits("validation")
 
 
 def _measure_split(part: SplitLogits, temperature: float) -> dict[str, Any]:
@@ -125,7 +136,7 @@ def report(run: Run | str | os.PathLike[str], data: Dataset | None = None) -> Pa
     )
     page = render(run.read(), run.read_history(), metrics, mistakes)
     write_whole(run.report, page.encode())
-    run.add_seconds(report=time.perf_counter() - began)
+    run.set_seconds(report=time.perf_counter() - began)
     return run.report
 
 

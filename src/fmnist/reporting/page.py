@@ -185,11 +185,10 @@ def _cost_headlines(
 
 
 def _command(run: Mapping[str, Any]) -> str:
-    """Return the command that trains this again; one's own recipe lies in one's own module."""
-    recipe = run.get("recipe", {})
-    name = recipe.get("name", "")
-    own = f"YOUR_MODULE:{name}" if ":" in str(recipe.get("network", "")) else name
-    words = ["fmnist", "train", own, "--seed", str(run.get("seed", 0))]
+    """Return the command that trains this again, or nothing if run.json does not say."""
+    if not run.get("named"):
+        return ""
+    words = ["fmnist", "train", str(run["named"]), "--seed", str(run.get("seed", 0))]
     return shlex.join(words + ["--all-data"] * bool(run.get("all_data")))
 
 

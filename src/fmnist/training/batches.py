@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist.recipes import Recipe
+from fmnist.recipes import Pruning, Recipe
 
 SIDE = 28
 
@@ -79,11 +79,11 @@ class Batches:
             return order, weights
         # Stable, so that equal losses are in the order drawn and a draw can be repeated.
         by_loss = order[losses[order].argsort(stable=True)]  # the easiest first
-        easy = by_loss[: round(n * pruning.easy)]
-        luck = torch.randperm(len(easy), generator=_generator(seed, epoch, 1)).to(device)
-        kept = round(len(easy) * pruning.kept)
+        count, kept = _easy_and_kept(pruning, n)
+        easy = by_loss[:count]
+        luck = torch.randperm(count, generator=_generator(seed, epoch, 1)).to(device)
         weights[easy[luck[kept:]]] = 0
-        weights[easy[luck[:kept]]] = len(easy) / kept
+        weights[easy[luck[:kept]]] = count / kept
         order = order[weights[order] > 0]
         return order, weights[order]
 
@@ -95,8 +95,8 @@ class Batches:
         rows, columns = torch.randint(reach, (2, n), generator=generator).to(order.device)
         flips = torch.zeros_like(rows)
         if self.recipe.augmentation.flip:
-            # Whoever was shown as it is in one epoch is mirrored in the next: no image is seen
-            # twice the same way before its other side (K. Jordan, arXiv 2404.00498, section 3.6).
+            # Whoever is shown as it is in one epoch is mirrored in the next, so that an image's two
+            # sides take turns (K. Jordan, arXiv 2404.00498, section 3.6).
             first = torch.randint(2, (n,), generator=_generator(seed)).to(order.device)
             flips = (first + epoch) % 2
         return (rows * side + columns)[order], flips[order]
@@ -106,12 +106,18 @@ def epoch_lengths(recipe: Recipe, images: int) -> list[int]:
     """Return the number of batches of each epoch; the last of an epoch may be smaller."""
     shown = images
     if recipe.pruning is not None:
-        easy = round(images * recipe.pruning.easy)
-        shown = images - easy + round(easy * recipe.pruning.kept)
+        easy, kept = _easy_and_kept(recipe.pruning, images)
+        shown = images - easy + kept
     return [
         -(-(shown if _is_pruned(recipe, epoch) else images) // recipe.batch_size)
         for epoch in range(recipe.epochs)
     ]
+
+
+def _easy_and_kept(pruning: Pruning, images: int) -> tuple[int, int]:
+    """Return how many images count as easy, and how many of those an epoch shows (at least 1)."""
+    easy = max(1, round(images * pruning.easy))
+    return easy, max(1, round(easy * pruning.kept))
 
 
 def _is_pruned(recipe: Recipe, epoch: int) -> bool:

@@ -1,10 +1,11 @@
 """Train a recipe: one loop, from a recipe and the splits to a run directory."""
 
+import contextlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from fmnist.data import Dataset, Split, load_dataset
 from fmnist.errors import RunError, Stopped
 from fmnist.files import try_lock, write_whole
 from fmnist.models import make_network
-from fmnist.recipes import Recipe, find_recipe
+from fmnist.recipes import RECIPES, Recipe, find_recipe
 from fmnist.runs import Run, create_run, open_run
 from fmnist.training.batches import Batches
 from fmnist.training.checkpoint import (
@@ -71,27 +72,49 @@ def train(
     The first SIGINT or SIGTERM saves the state and raises Stopped. Raises RunError when a directory
     is taken or the loss is not finite, DataError and ModelError when data or network do not fit.
     """
-    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    named, recipe = _name_and_recipe(recipe)
     data = data or load_dataset()
     if not 0 <= seed < 2**63:
         raise RunError(f"seed {seed} is not in 0 .. 2^63 - 1")
     if resume is None:
-        facts = starting_facts(recipe, data, seed, all_data, find_device(device))
+        facts = starting_facts(named, recipe, data, seed, all_data, find_device(device))
         run = create_run(out, recipe.name, seed)
         run.write(facts)
     else:
         run = open_run(resume)
         check_resumable(run, recipe, data, device)
-    with try_lock(run.checkpoints / "lock") as is_ours:
+    with try_lock(run.checkpoints / "lock") as is_ours, stop_on_signal() as stop:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
         facts = run.read()
         if facts["state"] != "finished":
             run.write({**facts, "resumed": facts["resumed"] + (resume is not None)})
-            with processor_settings(facts["threads"]), stop_on_signal() as stop:
+            with _how_to_go_on(run), processor_settings(facts["threads"]):
                 _train(run, recipe, data, stop, watch, checkpoint_seconds)
         shutil.rmtree(run.checkpoints, ignore_errors=True)
+        if stop.signal is not None:
+            done = f"stopped when {run.folder} was trained; judge it with: {run.evaluate_command()}"
+            raise Stopped(done, stop.signal)
     return run
+
+
+def _name_and_recipe(recipe: Recipe | str) -> tuple[str, Recipe]:
+    """Return how the command line would name a recipe, and the recipe."""
+    if isinstance(recipe, str):
+        return recipe, find_recipe(recipe)
+    return recipe.name if RECIPES.get(recipe.name) == recipe else "YOUR_MODULE:RECIPE", recipe
+
+
+@contextlib.contextmanager
+def _how_to_go_on(run: Run) -> Iterator[None]:
+    """Turn a full disk into a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: {error.strerror}; training stopped, what was saved before is kept. "
+            f"Make room, then go on with: {run.resume_command()}"
+        ) from error
 
 
 def _train(
@@ -121,9 +144,6 @@ def _train(
     state.seconds["setup"] += time.perf_counter() - began
     _fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
     _finish(run, state)
-    if stop.signal is not None:
-        done = f"stopped when training was finished; judge it with: fmnist evaluate {run.argument}"
-        raise Stopped(done, stop.signal, str(run.folder))
 
 
 def _fit(
@@ -144,9 +164,9 @@ def _fit(
             state.advance(batch)
             done += 1
             epoch_ends = done == batches.lengths[epoch]
+            state.epoch_seconds = time.perf_counter() - began
             if epoch_ends or state.step % look_every == 0:
                 _check_finite(state)
-                state.epoch_seconds = time.perf_counter() - began
                 watch(_progress(state, epoch + 1, epoch_ended=False))
             is_due = time.monotonic() - saved_at >= checkpoint_seconds
             if not epoch_ends and (is_due or stop.signal is not None):
@@ -169,7 +189,7 @@ def _check_finite(state: State, *, weights: bool = False) -> None:
     if broken:
         raise RunError(
             f"{broken} is not finite at step {state.step} of {state.steps} (learning rate "
-            f"{state.learning_rate:.3g}); training stopped and the last good checkpoint is kept. "
+            f"{state.learning_rate:.3g}); training stopped, what was saved before is kept. "
             "Lower the learning rate, or look for broken values in the network"
         )
 
@@ -178,19 +198,15 @@ def _save(run: Run, state: State, stop: StopRequest) -> float:
     """Write a checkpoint and return the seconds it took; raise Stopped if a signal asked for it."""
     _check_finite(state, weights=True)
     began = time.perf_counter()
-    try:
-        save_checkpoint(run.checkpoints, state.step, state.pack())
-    except OSError as error:
-        raise RunError(
-            f"{error.filename}: {error.strerror}; training stopped and the checkpoint before it is "
-            f"kept. Make room, then go on with: fmnist train --resume {run.argument}"
-        ) from error
+    save_checkpoint(run.checkpoints, state.step, state.pack())
     spent = time.perf_counter() - began
     state.seconds["checkpoint"] += spent
     if stop.signal is not None:
-        where = f"step {state.step} of {state.steps}"
-        message = f"stopped at {where}, which is saved in {run.folder}"
-        raise Stopped(message, stop.signal, str(run.folder))
+        raise Stopped(
+            f"stopped at step {state.step} of {state.steps}, which is saved in {run.folder}; "
+            f"go on with: {run.resume_command()}",
+            stop.signal,
+        )
     return spent
 
 

@@ -9,7 +9,7 @@ from fmnist.data import Dataset
 from fmnist.environment import git_commit, machine, versions
 from fmnist.errors import DataError, RunError
 from fmnist.models import make_network
-from fmnist.recipes import Recipe
+from fmnist.recipes import Recipe, differing_fields
 from fmnist.runs import Run
 from fmnist.training.batches import epoch_lengths
 from fmnist.training.device import (
@@ -23,14 +23,18 @@ log = logging.getLogger("fmnist")
 
 
 def starting_facts(
-    recipe: Recipe, data: Dataset, seed: int, all_data: bool, device: Device
+    named: str, recipe: Recipe, data: Dataset, seed: int, all_data: bool, device: Device
 ) -> dict[str, Any]:
-    """Return run.json as it stands before the first step. Raises ModelError for a bad network."""
+    """Return run.json as it stands before the first step; `named` is what one calls the recipe.
+
+    Raises ModelError for a bad network.
+    """
     threads = physical_cores()
     with processor_settings(threads):
         network = make_network(recipe.network)
     images = len(data.indices("all" if all_data else "train"))
     return {
+        "named": named,
         "recipe": recipe.to_json(),
         "seed": seed,
         "engine": "torch",
@@ -60,13 +64,14 @@ def starting_facts(
 def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> None:
     """Raise RunError or DataError where going on would not continue the same training.
 
-    Warns where it continues, but not to the same bits: other versions.
+    Warns where it may not continue to the same bits: other versions, code or machine.
     """
     facts = run.read()
-    if facts["recipe"] != recipe.to_json():
+    differing = differing_fields(facts["recipe"], recipe.to_json())
+    if differing:
         raise RunError(
-            f"{run.folder} was started with another recipe ({facts['recipe']['name']}, or other "
-            f"values in it) than {recipe.name}; start anew, or bring that recipe back"
+            f"{run.folder} was started with another recipe than {recipe.name} is now "
+            f"({', '.join(differing)} differ); start anew, or bring that recipe back"
         )
     if facts["data"]["sha256"] != data.sha256:
         raise DataError(f"{run.folder} was started on other data files than {data.folder} holds")
@@ -76,13 +81,15 @@ def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> Non
             "leave out --device"
         )
     find_device(facts["device"], facts["precision"])  # or say that it is not here
+    before = {**facts["versions"], "commit": facts["git_commit"], **facts["machine"]}
+    today = {**versions(), "commit": git_commit(), **machine()}
     changed = [
-        f"{name} {was} -> {versions()[name]}"
-        for name, was in facts["versions"].items()
-        if versions().get(name) != was
+        f"{what} {was} -> {today.get(what)}"
+        for what, was in before.items()
+        if was != today.get(what)
     ]
     if changed:
-        log.warning("versions changed (%s): the weights may differ in bits", ", ".join(changed))
+        log.warning("%s: the weights may differ in bits", "; ".join(changed))
 
 
 def now() -> str:

@@ -53,16 +53,16 @@ class State:
             optimizer.step()
             optimizer.zero_grad()
         self.step += 1
-        self._note(batch, logits.detach().float(), losses.detach())
+        self._note(batch, logits.detach().float())
 
-    def _note(self, batch: Batch, logits: Tensor, losses: Tensor) -> None:
+    def _note(self, batch: Batch, logits: Tensor) -> None:
         """Add a step to the epoch's sums, and its images' losses to what is known of them."""
+        losses = F.cross_entropy(logits, batch.y, reduction="none")  # as validation counts it
+        self.losses[0, batch.indices] = losses
         right = (logits.argmax(1) == batch.y).float()
         weighted = torch.stack([losses, right, torch.ones_like(right)]) @ batch.weights  # (3,)
         self.sums[:3] += weighted
         self.sums[3] += len(right)
-        if self.recipe.pruning is not None:
-            self.losses[0, batch.indices] = F.cross_entropy(logits, batch.y, reduction="none")
 
     def begin_epoch(self) -> None:
         """Start new sums, and hold fast what is known of the images until the epoch ends."""
@@ -110,7 +110,7 @@ class State:
         for number, optimizer in enumerate(self.optimizers):
             _load_optimizer(optimizer, _below(tensors, f"optimizer.{number}."))
         self.sums.copy_(tensors["sums"])
-        if "losses" in tensors:
+        if self.recipe.pruning is not None:
             self.losses.copy_(tensors["losses"])
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.name == "cuda":
