@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 SCRIPT = Path(__file__).with_name("train_and_die.py")
 EPOCHS_BEGIN = (0, 14, 25)  # 440 garments in batches of 32; the middle one of three is pruned
 
-# Drawn anew each time: the promise holds at any step. The seed is in the test's name.
+# Drawn anew each time: the promise holds at any step. The test's name says which.
 SEED = random.randrange(10**6)
 MID_EPOCH = [begin + random.Random(SEED + begin).randrange(1, 11) for begin in EPOCHS_BEGIN]
 

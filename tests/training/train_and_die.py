@@ -1,6 +1,6 @@
 """Train a recipe of `tiny` in a process that kills itself: FOLDER RUN RECIPE EVERY WHEN.
 
-RUN is made or resumed; in the middle of an epoch every EVERY-th step is saved.
+RUN is made or resumed; only steps that EVERY divides are saved.
 
 WHEN is "never", "step:<n>" (killed before step n), or "save:<n>:<call>" (killed in the n-th
 checkpoint, at os.fsync or os.replace).

@@ -54,7 +54,7 @@ def find_device(name: str = "auto", precision: str | None = None) -> Device:
 
 
 def _best_precision(device: str) -> str:
-    """Return "bfloat16" where it is faster than float32: by then its convolutions are native."""
+    """Return "bfloat16" where the hardware multiplies it itself, and so faster than float32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
