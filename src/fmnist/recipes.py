@@ -159,6 +159,15 @@ CLASSIC = Recipe(
     batch_size=128,
     optimizer=Adam(),
     source="github.com/eugenekuloba/Fashion-MNIST, to the letter; it claims 92.54 % and loss 0.276",
+    score=Score(
+        accuracy=0.92050,
+        sd=0.00234,
+        loss=0.293,
+        seeds=5,
+        seconds=228,
+        machine="2 cores of an AMD EPYC (Zen 4)",
+        results="benchmarks/results/classic.json",
+    ),
 )
 
 STANDARD = Recipe(
@@ -174,6 +183,15 @@ STANDARD = Recipe(
     augmentation=Augmentation(flip=True, shift=1),
     pruning=Pruning(easy=0.7, kept=0.4),
     flip_at_test=True,
+    score=Score(
+        accuracy=0.94266,
+        sd=0.00101,
+        loss=0.240,
+        seeds=5,
+        seconds=157,
+        machine="2 cores of an AMD EPYC (Zen 4)",
+        results="benchmarks/results/standard.json",
+    ),
 )
 
 RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC)}
