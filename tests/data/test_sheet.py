@@ -37,19 +37,20 @@ def test_the_sheet_is_the_same_each_time(garments: Dataset, tmp_path: Path) -> N
 
 
 def test_a_sheet_that_cannot_be_written_is_a_data_error(garments: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere/sheet\.png cannot be written"):
-        write_sheet(garments, tmp_path / "nowhere/sheet.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/sheet\.png cannot be written"):
+        write_sheet(garments, tmp_path / "file" / "sheet.png")
 
 
 def test_a_failed_sheet_leaves_the_old_one_and_no_other_file(
     garments: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object, **options: object) -> None:
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "sheet.png").write_text("old")
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DataError, match="No space left"):
         write_sheet(garments, tmp_path / "sheet.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     assert (tmp_path / "sheet.png").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
