@@ -54,7 +54,13 @@ def test_a_table_in_a_narrow_terminal_cuts_nothing(
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0412, "0.04 s"), (12.34, "12.3 s"), (59.94, "59.9 s"), (125.9, "2 min 05 s")],
+    [
+        (0.0412, "0.04 s"),
+        (12.34, "12.3 s"),
+        (59.94, "59.9 s"),
+        (125.9, "2 min 06 s"),
+        (119.7, "2 min 00 s"),
+    ],
 )
 def test_seconds_read_as_a_person_says_them(value: float, text: str) -> None:
     assert console.seconds(value) == text

@@ -50,7 +50,8 @@ def seconds(value: float) -> str:
     """Return a duration as a person says it: "0.04 s", "12.3 s", "2 min 05 s"."""
     if value < 60:
         return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60):02d} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
 
 
 @contextlib.contextmanager
