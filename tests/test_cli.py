@@ -394,7 +394,11 @@ def test_doctor_names_each_problem_and_what_to_do(
 
 def test_doctor_sees_what_is_missing(fmnist: Fmnist, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
     done = fmnist("doctor", "--json")
     assert done.status == 1
     problems = {c["what"]: c for c in json.loads(done.out)["checks"] if not c["ok"]}
@@ -414,7 +418,7 @@ NO_GPU = "mps" if torch.cuda.is_available() else "cuda"
     [
         ("train clasic", "there is no recipe 'clasic'; there are "),
         ("train nothing:RECIPE", "no recipe can be read from nothing:RECIPE"),
-        (f"train {OWN} --out run", "run is not empty; name a new directory with --out"),
+        (f"train {OWN} --out run", "run holds a finished run; name a new directory with --out"),
         ("train classic --out recipe_of_my_own.py", "is a file, not a directory"),
         (f"train {OWN} --device {NO_GPU} --out new", f"offers PyTorch no {NO_GPU}"),
         ("train --resume nowhere", "nowhere is not a directory"),
@@ -443,7 +447,7 @@ def test_an_error_is_one_line_that_says_what_to_do(
 @pytest.mark.parametrize(
     ("file", "command", "message"),
     [
-        ("weights.safetensors", f"evaluate run --recipe {OWN}", "does not fit the network"),
+        ("weights.safetensors", f"evaluate run --recipe {OWN}", "is damaged"),
         ("run.json", f"evaluate run --recipe {OWN}", "run.json is damaged"),
         ("metrics.json", "report run", "metrics.json is damaged"),
         ("logits-test.npz", "report run", "is damaged; run: fmnist evaluate run"),

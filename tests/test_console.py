@@ -101,7 +101,7 @@ def test_progress_on_a_terminal_is_a_bar(
         show(PROGRESS)
     told = capsys.readouterr()
     assert told.out == ""
-    for part in ("epoch 2/3", "━", "loss 0.412", "validation 87.00 %", "5,432 images/s"):
+    for part in ("epoch 2/3", "━", "loss 0.412", "val 87.00 %", "5,432 images/s"):
         assert part in told.err
 
 

@@ -111,9 +111,9 @@ def test_a_recipe_of_ones_own_is_read_from_the_current_directory(mine: Path) -> 
         ("a_recipe_of_mine", "there is no recipe 'a_recipe_of_mine'"),
         (
             "a_recipe_of_yours:RECIPE",
-            "from a_recipe_of_yours:RECIPE: ModuleNotFoundError: No module named",
+            "from a_recipe_of_yours:RECIPE in .*: ModuleNotFoundError: No module named",
         ),
-        ("a_recipe_of_mine:RECEIPT", "from a_recipe_of_mine:RECEIPT: .* no attribute 'RECEIPT'"),
+        ("a_recipe_of_mine:RECEIPT", "from a_recipe_of_mine:RECEIPT in .* no attribute 'RECEIPT'"),
         ("a_recipe_of_mine:", "no recipe can be read from a_recipe_of_mine:"),
         ("a_recipe_of_mine:NUMBER", "is a int, not a fmnist.recipes.Recipe"),
         pytest.param(":RECIPE", "no recipe can be read from :RECIPE"),

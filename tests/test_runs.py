@@ -110,8 +110,13 @@ def test_an_empty_directory_is_taken_and_a_full_one_refused(tmp_path: Path) -> N
 
 
 def test_the_directory_of_another_run_is_refused_with_the_way_to_go_on(run: Run) -> None:
-    with pytest.raises(RunError, match=f"fmnist train --resume {run.folder}"):
+    with pytest.raises(RunError, match="holds a finished run; name a new directory"):
         create_run(run.folder, "classic", 7)
+    run.write({**FACTS, "state": "training"})
+    with pytest.raises(RunError, match=f"goes on with: fmnist train --resume {run.folder}"):
+        create_run(run.folder, "classic", 7)
+    with pytest.raises(RunError, match=f"not finished; go on with: .*--resume {run.folder}"):
+        run.read_metrics()
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
@@ -196,16 +201,17 @@ def test_logits_come_back_as_they_were(run: Run) -> None:
 
 def test_commands_in_messages_are_fit_for_a_shell(tmp_path: Path) -> None:
     run = create_run(tmp_path / "my run", "classic", 0)
-    with pytest.raises(RunError, match=f"fmnist evaluate '{run.folder}' --split test"):
-        run.read_logits("test")
     run.write({**FACTS, "named": "mine:RECIPE"})
+    with pytest.raises(RunError, match=f"fmnist evaluate '{run.folder}' --recipe mine:RECIPE"):
+        run.read_logits("test")
+    run.write({**FACTS, "named": "mine:RECIPE", "state": "training"})
     with pytest.raises(RunError, match=f"fmnist train mine:RECIPE --resume '{run.folder}'"):
         create_run(run.folder, "classic", 0)
     assert run.evaluate_command() == f"fmnist evaluate '{run.folder}' --recipe mine:RECIPE"
 
 
 def test_missing_logits_say_what_makes_them(run: Run) -> None:
-    with pytest.raises(RunError, match=f"run: fmnist evaluate {run.folder} --split test"):
+    with pytest.raises(RunError, match=f"run: fmnist evaluate {run.folder}"):
         run.read_logits("test")
 
 

@@ -99,6 +99,8 @@ def data(
 
     Example: `fmnist data --samples sheet.png`
     """
+    if samples is not None and samples.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{samples} must end in .png", param_hint="--samples")
     from fmnist.data import facts, load_dataset
 
     dataset = load_dataset(data_dir)
@@ -237,7 +239,9 @@ def evaluate(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:RECIPE", help="Needed if the network is your own code."),
+        typer.Option(
+            metavar="MODULE:RECIPE", help="Needed if the network is your own: allows its code."
+        ),
     ] = None,
     temperature_from: Annotated[
         Path | None,

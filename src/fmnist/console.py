@@ -92,23 +92,24 @@ def _line(progress: "Progress") -> str:
 
 @contextlib.contextmanager
 def _bar() -> "Iterator[Callable[[Progress], None]]":
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
+    whole = Column(no_wrap=True, min_width=7)  # at 80 columns the bar gives way, never the time
     with Bar(
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=None),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("epoch {task.fields[epoch]}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=5)),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("left  {task.fields[figures]}", table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
+        expand=True,
     ) as bar:
         task = bar.add_task("train", total=None, epoch="", figures="")
 
         def show(progress: "Progress") -> None:
             validation = progress.validation_accuracy
-            judged = "" if validation is None else f"  validation {percent(validation)}"
+            judged = "" if validation is None else f"  val {percent(validation)}"
             bar.update(
                 task,
                 completed=progress.step,

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def _data() -> Iterator[Finding]:
     try:
         dataset = load_dataset(fetch=False)
     except DataError as error:
-        yield Finding("data set", "not here", False, f"{error}; or run: fmnist data")
+        yield Finding("data set", "cannot be used", False, f"{error}; {_advice_on_data()}")
     else:
         yield Finding("data set", f"verified, {dataset.folder} ({dataset.source})")
     try:
@@ -56,11 +57,20 @@ def _data() -> Iterator[Finding]:
         yield Finding("cache", "nowhere", False, f"{error}; set FMNIST_CACHE")
         return
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if os.access(nearest, os.W_OK):
-        yield Finding("cache", str(folder))
-    else:
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            yield Finding("cache", str(folder))
+    except OSError:
         advice = "set FMNIST_CACHE to a folder that you can write"
         yield Finding("cache", f"{folder} cannot be written", False, advice)
+
+
+def _advice_on_data() -> str:
+    if os.environ.get("FMNIST_DATA"):
+        return "FMNIST_DATA names that folder: unset it, or name another"
+    if os.environ.get("FMNIST_OFFLINE", "") not in ("", "0"):
+        return "FMNIST_OFFLINE forbids to fetch it: unset it and run: fmnist data"
+    return "to fetch it, run: fmnist data"
 
 
 def _extras() -> Iterator[Finding]:

@@ -219,7 +219,7 @@ def find_recipe(name: str) -> Recipe:
         raise
     except Exception as error:  # anything may go wrong in a person's own code
         reason = f"{type(error).__name__}: {error}"
-        raise RunError(f"no recipe can be read from {name}: {reason}") from error
+        raise RunError(f"no recipe can be read from {name} in {here}: {reason}") from error
     finally:
         sys.path.remove(here)
     if not isinstance(recipe, Recipe):

@@ -75,6 +75,11 @@ class Run:
         own = f" --recipe {named}" if ":" in named else ""
         return f"fmnist evaluate {self.argument}{own}"
 
+    def _how_to_judge(self) -> str:
+        if self.read()["state"] != "finished":
+            return f"training has not finished; go on with: {self.resume_command()}"
+        return f"run: {self.evaluate_command()}"
+
     @property
     def weights(self) -> Path:
         """The trained network as safetensors."""
@@ -131,17 +136,15 @@ class Run:
         """Return the saved logits of a split."""
         path = self.folder / f"logits-{split}.npz"
         if not path.exists():
-            raise RunError(
-                f"{path} is missing; run: fmnist evaluate {self.argument} --split {split}"
-            )
+            raise RunError(f"{path} is missing; {self._how_to_judge()}")
         content = io.BytesIO(path.read_bytes())
         try:
             with np.load(content, allow_pickle=False) as file:
                 logits = SplitLogits(file["logits"], file["labels"], file["indices"])
         except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
-            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.argument}") from error
+            raise RunError(f"{path} is damaged; {self._how_to_judge()}") from error
         if not logits.is_sound():
-            raise RunError(f"{path} is damaged; run: fmnist evaluate {self.argument}")
+            raise RunError(f"{path} is damaged; {self._how_to_judge()}")
         return logits
 
     def write_logits(self, split: str, logits: SplitLogits) -> None:
@@ -154,7 +157,7 @@ class Run:
         """Return metrics.json."""
         path = self.folder / "metrics.json"
         if not path.exists():
-            raise RunError(f"{path} is missing; run: fmnist evaluate {self.argument}")
+            raise RunError(f"{path} is missing; {self._how_to_judge()}")
         return _read_json(path)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -246,15 +249,22 @@ def _claim(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"{folder} is a file, not a directory; name another with --out") from error
     if any(folder.iterdir()):
-        is_run = (folder / "run.json").exists()
-        go_on = f", or go on with: {open_run(folder).resume_command()}" if is_run else ""
-        raise RunError(f"{folder} is not empty; name a new directory with --out{go_on}")
+        raise RunError(f"{folder} {_what_is_there(folder)}; name a new directory with --out")
     try:
         (folder / "checkpoint").mkdir()
     except FileExistsError as error:
         raise RunError(
             f"another training has just claimed {folder}; name a new one with --out"
         ) from error
+
+
+def _what_is_there(folder: Path) -> str:
+    if not (folder / "run.json").exists():
+        return "is not empty"
+    run = open_run(folder)
+    if run.read()["state"] == "finished":
+        return "holds a finished run"
+    return f"holds a run that goes on with: {run.resume_command()}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

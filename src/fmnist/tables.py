@@ -16,7 +16,8 @@ def print_data(facts: Mapping[str, Any]) -> None:
         for name in splits["test"]["classes"]
     ]
     totals = ["all ten", *[f"{split['images']:,}" for split in splits.values()]]
-    print_table(["images", *splits], [*classes, totals])
+    names = ["train + validation" if name == "all" else name for name in splits]
+    print_table(["images", *names], [*classes, totals])
     if "samples" in facts:
         print(f"samples: {facts['samples']}")
 
@@ -54,7 +55,9 @@ def print_training(summary: Mapping[str, Any]) -> None:
     if summary["temperature"] is not None:
         value = f"{summary['temperature']:.3f}  ({summary['temperature_source']})"
         rows.append(["temperature", value])
-    rows += [[f"seconds, {phase}", seconds(spent)] for phase, spent in summary["seconds"].items()]
+    phases = {name: seconds(spent) for name, spent in summary["seconds"].items()}
+    total = phases.pop("total")
+    rows.append(["time", f"{total}: {', '.join(f'{n} {spent}' for n, spent in phases.items())}"])
     rows.append(["run", summary["run"]])
     if summary["report"]:
         rows.append(["report", summary["report"]])

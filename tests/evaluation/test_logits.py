@@ -71,7 +71,9 @@ def test_weights_that_are_missing_say_how_to_go_on(run: Run) -> None:
 def test_damaged_weights_are_refused(run: Run, damage: str) -> None:
     content = run.weights.read_bytes()
     run.weights.write_bytes({"cut": content[:5000], "noise": content[::-1], "empty": b""}[damage])
-    with pytest.raises(ModelError, match=r"weights\.safetensors does not fit the network") as told:
+    with pytest.raises(
+        ModelError, match=r"weights\.safetensors is damaged .*; train again"
+    ) as told:
         load_network(run)
     assert "\n" not in str(told.value)
 

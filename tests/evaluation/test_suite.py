@@ -147,7 +147,7 @@ def test_a_run_on_all_images_takes_its_temperature_from_a_sibling(
     run_on_all: Run, data: Dataset, trained: Path, tmp_path: Path
 ) -> None:
     sibling = copy_of(Run(trained), tmp_path / "sibling")
-    with pytest.raises(RunError, match=f"run: fmnist evaluate {sibling.folder} --split validation"):
+    with pytest.raises(RunError, match=f"run: fmnist evaluate {sibling.folder}"):
         evaluate(run_on_all, data, temperature_from=sibling)
     expected = evaluate(sibling, data, splits=["validation"])["temperature"]
     told = evaluate(run_on_all, data, temperature_from=sibling.folder)
@@ -206,7 +206,7 @@ def test_report_needs_an_evaluation(run: Run, data: Dataset) -> None:
         report(run, data)
     evaluate(run, data)
     (run.folder / "logits-test.npz").unlink()
-    with pytest.raises(RunError, match=f"run: fmnist evaluate {run.folder} --split test"):
+    with pytest.raises(RunError, match=f"run: fmnist evaluate {run.folder}"):
         report(run, data)
 
 

@@ -223,7 +223,7 @@ def test_two_trainings_never_share_a_directory(stopped_run: Path, garments: Data
         assert is_ours
         with pytest.raises(RunError, match="another training is using"):
             train(TINY, garments, resume=stopped_run)
-    with pytest.raises(RunError, match="is not empty"):
+    with pytest.raises(RunError, match="holds a run that goes on with"):
         train(TINY, garments, out=stopped_run)
 
 

@@ -31,7 +31,7 @@ def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
     if recipe is None and facts["network"] not in NETWORKS:
         raise RunError(
             f"the network of {run.folder} is {facts['network']}, code outside fmnist; name its "
-            f"recipe to allow it: {run.evaluate_command()}"
+            f"recipe to allow it: {run.evaluate_command()}, or evaluate(run, recipe=…) in Python"
         )
     if recipe is not None and recipe.to_json()["network"] != facts["network"]:
         network_given = recipe.to_json()["network"]
@@ -45,7 +45,9 @@ def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
     try:
         weights = load(run.weights.read_bytes())
         network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
+        raise ModelError(f"{run.weights} is damaged ({error}); train again") from error
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{run.weights} does not fit the network: {reason}") from error
     if not all(torch.isfinite(value).all() for value in network.parameters()):

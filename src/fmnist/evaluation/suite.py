@@ -134,7 +134,13 @@ def report(run: Run | str | os.PathLike[str], data: Dataset | None = None) -> Pa
         CLASS_NAMES,
         temperature=metrics["temperature"],
     )
-    page = render(run.read(), run.read_history(), metrics, mistakes)
+    try:
+        page = render(run.read(), run.read_history(), metrics, mistakes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"what {run.folder} holds is damaged ({type(error).__name__}: {error}); "
+            f"run: {run.evaluate_command()}"
+        ) from error
     write_whole(run.report, page.encode())
     run.set_seconds(report=time.perf_counter() - began)
     return run.report

@@ -59,15 +59,15 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             content = path.read_bytes()
         except OSError as error:
-            log.warning("%s; going back to the checkpoint before it", error)
+            log.warning("%s: left out", error)
             continue
         if not path.stem.endswith(hashlib.sha256(content).hexdigest()[:16]):
-            log.warning("%s is damaged; going back to the checkpoint before it", path)
+            log.warning("%s is damaged and left out", path)
             continue
         try:
             return Checkpoint(load(content), json.loads(_metadata(content)))
         except (SafetensorError, ValueError, KeyError) as error:
-            log.warning("%s cannot be read (%s); going back to the one before it", path, error)
+            log.warning("%s cannot be read (%s) and is left out", path, error)
     return None
 
 
