@@ -63,7 +63,8 @@ def _best_precision(device: str) -> str:
 def cpu_has_bfloat16() -> bool:
     """Tell whether the CPU multiplies bfloat16 itself (avx512_bf16 or AMX).
 
-    Elsewhere PyTorch falls back to code that is 25 to 90 times slower than float32.
+    Elsewhere PyTorch falls back to code that is 25 to 90 times slower than float32
+    (github.com/pytorch/pytorch, issue 183815).
     """
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
@@ -113,7 +114,8 @@ def processor_settings(threads: int) -> Iterator[None]:
     """Make what follows fast and repeatable: threads, denormals, memory, exact GPU convolutions.
 
     Thread count and denormals are restored after the block, the rest stays. Trained weights hold
-    denormals, and arithmetic on those is 20 to 100 times slower. PyTorch's worker threads take
+    denormals, and arithmetic on those is 20 to 100 times slower
+    (github.com/pytorch/pytorch, issues 19651 and 67797). PyTorch's worker threads take
     over the setting when they are made, so the block has to be the first to use tensors.
     """
     threads_before = torch.get_num_threads()
