@@ -1,0 +1,143 @@
+"""What a classifier's ONNX file says of itself, checked before ONNX Runtime sees it.
+
+ONNX Runtime opens files that a model names, relative to the current directory even where the model
+came from memory; so whatever refers outside is refused here. Only the fields of onnx.proto that
+decide this are named; protobuf skips the others.
+
+A file seals itself: its metadata holds the SHA-256 of the file, taken while zeros stood for the
+hash. That finds damage, not forgery.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+
+from fmnist.errors import ModelError
+
+FACTS, SEAL = "fmnist", "sha256"  # keys of the file's metadata
+UNSEALED = "0" * 64
+STANDARD_OPERATORS = (b"", b"ai.onnx")
+
+# Messages and fields with their numbers in onnx.proto (onnx 1.18, IR version 11). Each is read as
+# repeated: a second graph in the same file must not hide behind the first.
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    "Model": {
+        "graph": (7, "Graph"),
+        "metadata": (14, "Entry"),
+        "training": (20, "Outside"),
+        "functions": (25, "Outside"),
+    },
+    "Graph": {"nodes": (1, "Node"), "tensors": (5, "Tensor"), "sparse": (15, "Outside")},
+    "Node": {"attributes": (5, "Attribute"), "domain": (7, "bytes")},
+    "Attribute": {
+        "tensor": (5, "Tensor"),
+        "graph": (6, "Graph"),
+        "tensors": (10, "Tensor"),
+        "graphs": (11, "Graph"),
+        "sparse": (22, "Outside"),
+        "sparses": (23, "Outside"),
+    },
+    "Tensor": {"external_data": (13, "Entry"), "data_location": (14, "int32")},
+    "Entry": {"key": (1, "bytes"), "value": (2, "bytes")},
+    "Outside": {},  # of what a classifier has no need
+}
+_PLAIN = {
+    "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
+    "int32": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
+}
+
+
+def read_facts(content: bytes) -> dict[str, Any]:
+    """Return what the exporter wrote into the file: class names, temperature and where it is from.
+
+    Raises ModelError, without naming a file, where `content` is no ONNX model, needs anything
+    outside itself, is damaged, or was not exported by fmnist.
+    """
+    try:
+        model = _MODEL.FromString(content)
+    except DecodeError as error:
+        raise ModelError("it is not an ONNX model, or cut short") from error
+    metadata = {
+        b"".join(entry.key).decode(errors="replace"): b"".join(entry.value)
+        for entry in model.metadata
+    }
+    if FACTS not in metadata or SEAL not in metadata:
+        raise ModelError("it was not made by `fmnist export`")
+    _check_seal(content, metadata[SEAL])
+    for part in _parts(model):
+        _check_part(part)
+    return _parse_facts(metadata[FACTS])
+
+
+def sealed(content: bytes) -> bytes:
+    """Return a model whose metadata holds UNSEALED as SEAL with its hash in that place."""
+    assert content.count(UNSEALED.encode()) == 1
+    digest = hashlib.sha256(content).hexdigest()
+    return content.replace(UNSEALED.encode(), digest.encode())
+
+
+def _check_seal(content: bytes, seal: bytes) -> None:
+    if len(seal) == len(UNSEALED) and content.count(seal) == 1:
+        found = hashlib.sha256(content.replace(seal, UNSEALED.encode())).hexdigest()
+        if found.encode() == seal:
+            return
+    raise ModelError("it is damaged: its SHA-256 is not the one that it was exported with")
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """Yield a message and, down to the last, those inside it."""
+    yield message
+    for field, values in message.ListFields():
+        if field.message_type is not None:
+            for value in values:
+                yield from _parts(value)
+
+
+def _check_part(part: Any) -> None:
+    kind = part.DESCRIPTOR.name
+    if kind == "Tensor" and (part.external_data or any(part.data_location)):
+        raise ModelError("its weights lie in another file; it must be one file")
+    if kind == "Node" and any(domain not in STANDARD_OPERATORS for domain in part.domain):
+        domain = part.domain[0].decode(errors="replace")
+        raise ModelError(f"it needs operators of {domain!r}; only standard ONNX is loaded")
+    if kind == "Outside":
+        raise ModelError("it holds functions, training graphs or sparse tensors")
+
+
+def _parse_facts(text: bytes) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(text)
+        names, temperature = facts["class_names"], facts["temperature"]
+        if len(names) != 10 or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names")
+        if not 0 < temperature < math.inf:
+            raise ValueError("temperature")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"what it says of itself cannot be used ({error})") from error
+    return facts
+
+
+def _schema() -> Any:
+    """Return protobuf's class for Model; it lives apart from the onnx package's own."""
+    file = descriptor_pb2.FileDescriptorProto(name="fmnist/onnx.proto", package="fmnist")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            message.field.add(
+                name=field,
+                number=number,
+                label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
+                type=_PLAIN.get(kind, descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE),
+                type_name=None if kind in _PLAIN else f".fmnist.{kind}",
+            )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("fmnist.Model"))
+
+
+_MODEL = _schema()

@@ -1,0 +1,79 @@
+"""What the benchmarks compute from what they measured."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inference
+import memory
+import start_up
+from rounds import ask_process, ratios, say, spread
+
+
+def test_a_spread_has_quartiles() -> None:
+    figures = spread([5.0, 1.0, 3.0, 2.0, 4.0])
+    assert figures == {"n": 5, "median": 3, "q1": 2, "q3": 4, "min": 1, "max": 5}
+    assert spread([1 / 3])["median"] == spread([1 / 3])["q1"] == 0.3333
+    assert say(figures, " ms") == "3 ms (1 to 5)"
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The second round was three times as slow for both.
+    assert ratios([10.0, 30.0, 12.0], [1.0, 3.0, 1.0])["median"] == 10
+    assert ratios([10.0, 30.0], [1.0, 3.0])["max"] == 10
+    with pytest.raises(ValueError, match="shorter"):
+        ratios([1.0, 2.0], [1.0])
+
+
+def test_our_classifier_is_compared_with_keras() -> None:
+    keras = {n: [1000.0 * n, 2000.0 * n] for n in inference.IMAGES}
+    classic = {"Keras model(x)": keras, "Keras predict": keras}
+    ours = {
+        "classifier int8": {n: [10.0 * n, 20.0 * n] for n in inference.IMAGES},
+        "ONNX Runtime int8": {n: [1.0, 1.0] for n in inference.IMAGES},
+    }
+    compared = inference.compare(classic, ours)
+    assert len(compared) == 4
+    for figures in compared.values():
+        assert figures.keys() == {"classifier int8"}
+        assert figures["classifier int8"]["median"] == 100
+    cells = inference.table(ours)["classifier int8"]
+    assert cells["1000"]["ms"]["median"] == 15_000
+    assert cells["1000"]["images_per_second"] == round(1000 * 1000 / 15_000)
+
+
+def test_every_verb_is_timed() -> None:
+    names = start_up.commands()
+    assert {"fmnist --help", "fmnist train --help", "fmnist export --help"} <= names.keys()
+    assert start_up.FLOOR in names
+    assert start_up.CALLS.keys() <= set(start_up.verbs())
+
+
+def test_imports_are_read_from_pythons_own_table() -> None:
+    rows = start_up.slowest_imports([sys.executable, "-c", "import json"], count=500)
+    assert "json.decoder" in [name for _, _, name in rows]
+    assert rows == sorted(rows, reverse=True)
+    assert all(0 <= alone <= whole for alone, whole, _ in rows)
+
+
+def test_the_peak_of_a_process_is_seen() -> None:
+    small, said = memory.measure_process([sys.executable, "-c", "print('done')"])
+    large, _ = memory.measure_process([sys.executable, "-c", "x = b'x' * (300 * 2**20)"])
+    assert said == "done\n"
+    assert large > 300
+    assert large > small
+    stopped, _ = memory.measure_process(
+        [sys.executable, "-c", "import time; time.sleep(60)"], seconds=1
+    )
+    assert 1 < stopped < large
+
+
+def test_a_process_answers_in_json(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import os; print('noise'); print([1, int(os.environ['TWO'])])")
+    assert ask_process(str(script), TWO="2") == [1, 2]
+    script.write_text("raise SystemExit(3)")
+    with pytest.raises(subprocess.CalledProcessError):
+        ask_process(str(script))
