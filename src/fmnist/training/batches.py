@@ -97,7 +97,7 @@ class Batches:
         if self.recipe.augmentation.flip:
             # Whoever is shown as it is in one epoch is mirrored in the next, so that an image's two
             # sides take turns (K. Jordan, arXiv 2404.00498, section 3.6).
-            first = torch.randint(2, (n,), generator=_generator(seed)).to(order.device)
+            first = torch.randint(2, (n,), generator=_generator(seed, 0, 3)).to(order.device)
             flips = (first + epoch) % 2
         return (rows * side + columns)[order], flips[order]
 

@@ -51,7 +51,7 @@ def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
         x = x.T
     for _ in range(steps):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
     return result.to(matrix.dtype)
 
