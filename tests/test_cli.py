@@ -358,6 +358,20 @@ def test_report_prints_its_path(fmnist: Fmnist, judged: Path) -> None:
     assert told == {"run": "run", "report": "run/report.html"}
 
 
+# export
+
+
+def test_export_says_where_and_how_near(fmnist: Fmnist, judged: Path) -> None:
+    command = ["export", "run", "--recipe", OWN, "--format", "safetensors"]
+    done = fmnist(*command, "--out", "a.safetensors")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("a.safetensors\nas run on 40 validation images: 0 labels differ, ")
+    assert (judged.parent / "a.safetensors").stat().st_size > 10_000
+    told = fmnist(*command, "--out", "b.safetensors", "--json").json()
+    assert (told["run"], told["out"], told["differing_labels"]) == ("run", "b.safetensors", 0)
+    assert "a.safetensors exists" in fmnist(*command, "--out", "a.safetensors").error()
+
+
 # doctor
 
 
@@ -428,6 +442,10 @@ NO_GPU = "mps" if torch.cuda.is_available() else "cuda"
             "train classic --resume run",
             "run was started with another recipe than classic is now (name, network",
         ),
+        (f"train {OWN} --resume run --engine keras", "was started with the engine torch"),
+        ("export nowhere --format keras --out a.keras", "nowhere is not a directory"),
+        ("export run --format keras --out a.onnx", "a.onnx does not end in .keras"),
+        ("export run --format safetensors --out a.safetensors", "name its recipe to allow it"),
         ("evaluate nowhere", "nowhere is not a directory"),
         ("evaluate run", "name its recipe to allow it: fmnist evaluate run --recipe"),
         ("report nowhere", "nowhere is not a directory"),
@@ -486,6 +504,8 @@ def test_an_error_of_the_system_is_one_line(
         "evaluate",
         "evaluate run --split train",
         "report",
+        "export run --format keras",
+        "export run --format h5 --out a.h5",
     ],
 )
 def test_bad_usage_exits_2(fmnist: Fmnist, command: str) -> None:
@@ -517,7 +537,9 @@ def test_version(fmnist: Fmnist) -> None:
     assert done.out.startswith("fmnist 0.")
 
 
-@pytest.mark.parametrize("verb", ["data", "recipes", "train", "evaluate", "report", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["data", "recipes", "train", "evaluate", "report", "export", "doctor"]
+)
 def test_the_help_of_every_verb_has_an_example(fmnist: Fmnist, verb: str) -> None:
     done = fmnist(verb, "--help")
     assert (done.status, done.err) == (0, "")

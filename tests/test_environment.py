@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fmnist import environment
-from fmnist.environment import git_commit, machine, versions
+from fmnist.environment import git_commit, keras_backend, machine, versions
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -43,6 +43,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_versions_are_those_that_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "PACKAGES", ("fmnist", "numpy", "no-such-package"))
+    monkeypatch.setattr(environment, "OF_KERAS", {})
     assert versions() == {
         "python": platform.python_version(),
         "fmnist": metadata.version("fmnist"),
@@ -52,7 +53,30 @@ def test_versions_are_those_that_run_here(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_versions_name_what_decides_the_numbers() -> None:
-    assert set(versions()) == {"python", "fmnist", "numpy", "torch", "safetensors"}
+    always = {"python", "fmnist", "numpy", "torch", "safetensors"}
+    assert set(versions()) - {"jax"} == {*always, "keras", "tensorflow"}
+
+
+def test_an_engine_that_is_not_installed_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"absent": ("no-such-package",), "numbers": ("no-such-package", "numpy")}
+    monkeypatch.setattr(environment, "OF_KERAS", one)
+    assert "absent" not in versions()
+    assert versions()["numbers"] == np.__version__
+
+
+def test_the_backend_of_keras_is_known_before_keras_is_imported(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert keras_backend() == "tensorflow"
+    settings = own_home / ".keras" / "keras.json"
+    settings.parent.mkdir()
+    settings.write_text('{"backend": "jax"}')
+    assert keras_backend() == "jax"
+    settings.write_text("{")
+    assert keras_backend() == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert keras_backend() == "torch"
 
 
 def test_machine_is_described_as_json() -> None:

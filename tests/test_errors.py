@@ -30,6 +30,12 @@ def test_a_missing_extra_says_how_to_get_it() -> None:
     assert str(told) == "torch is not installed; run: pip install 'fmnist[train]'"
 
 
+def test_keras_comes_with_an_extra_of_its_own() -> None:
+    for name in ("keras", "tensorflow.python", "h5py"):
+        told = missing_extra(ModuleNotFoundError("No module", name=name))
+        assert str(told).endswith("is not installed; run: pip install 'fmnist[keras]'")
+
+
 @pytest.mark.parametrize("name", [None, "", "numpy", "torchvision", "fmnist.training"])
 def test_a_module_of_no_extra_is_not_explained_away(name: str | None) -> None:
     assert missing_extra(ModuleNotFoundError("No module", name=name)) is None

@@ -18,6 +18,7 @@ EXAMPLES = {
 }
 # Whose keys are names of things: each value has the shape of the example's first.
 MAPS = ("splits", "classes")
+EXPORT = ["--format", "safetensors", "--out", "tiny.safetensors"]
 
 
 def differences(example: Any, said: Any, where: str = "$") -> list[str]:
@@ -89,6 +90,7 @@ def test_the_verbs_print_what_the_page_says(
         "train": ["train", "tiny:TINY", "--out", "run", "--quiet"],
         "evaluate": ["evaluate", "run", "--split", "test", "--recipe", "tiny:TINY"],
         "report": ["report", "run"],
+        "export": ["export", "run", "--recipe", "tiny:TINY", *EXPORT],
         "doctor": ["doctor"],
     }
     assert commands.keys() == EXAMPLES.keys()

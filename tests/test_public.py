@@ -11,7 +11,10 @@ import pytest
 
 import fmnist
 
-HEAVY = ("torch", "pandas", "matplotlib", "sklearn", "safetensors", "jinja2", "numpy")
+HEAVY = (
+    *("torch", "pandas", "matplotlib", "sklearn", "safetensors", "jinja2"),
+    *("onnx", "onnxruntime", "google.protobuf", "numpy"),
+)
 
 # Makes the packages of the extra `train` impossible to import, as if they were not installed.
 WITHOUT_TRAIN = """
@@ -32,7 +35,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
     )
 
 
@@ -41,7 +44,7 @@ def test_all_names_resolve_and_there_are_no_others() -> None:
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     typed = [a.name for node in block.body if isinstance(node, ast.ImportFrom) for a in node.names]
     assert sorted(fmnist.__all__) == sorted(typed) == sorted(dir(fmnist))
-    assert {"load_dataset", "train", "evaluate", "report"} <= set(fmnist.__all__)
+    assert {"load_dataset", "train", "evaluate", "report", "export"} <= set(fmnist.__all__)
     for name in fmnist.__all__:
         assert getattr(fmnist, name) is not None
 
@@ -80,7 +83,7 @@ def test_help_answers_in_under_300_milliseconds() -> None:
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "report", "export"])
 def test_without_the_extra_the_error_says_how_to_get_it(name: str) -> None:
     done = python(
         WITHOUT_TRAIN
@@ -98,6 +101,25 @@ def test_a_verb_without_the_extra_fails_in_one_line(verb: list[str]) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "fmnist: torch is not installed; run: pip install 'fmnist[train]'\n"
+
+
+@pytest.mark.parametrize("package", ["keras", "tensorflow", "h5py"])
+def test_the_keras_engine_without_its_extra_fails_in_one_line(
+    package: str, garments_dir: Path, tmp_path: Path
+) -> None:
+    without = WITHOUT_TRAIN.replace(
+        '"torch", "safetensors", "jinja2", "matplotlib"', f'"{package}",'
+    )
+    done = python(
+        without + "from pathlib import Path; import garments\n"
+        "garments.accept(Path(sys.argv.pop(1))); from fmnist.cli import main; main()",
+        str(garments_dir),
+        *["train", "classic", "--engine", "keras", "--data-dir", str(garments_dir)],
+        *["--out", str(tmp_path / "run")],
+    )
+    message = f"fmnist: {package} is not installed; run: pip install 'fmnist[keras]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_the_extra_recipes_are_listed_all_the_same() -> None:

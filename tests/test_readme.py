@@ -1,27 +1,15 @@
 """README: its commands and its Python run, its numbers are in the results files."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from fmnist.cli import main
 from fmnist.data import Dataset
+from pages import ROOT, blocks, commands
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
-
-
-def blocks(language: str) -> list[str]:
-    return [text for name, text in BLOCKS if name == language]
-
-
-def commands() -> list[list[str]]:
-    """The lines that start with fmnist, as words."""
-    lines = [line for text in blocks("sh") for line in text.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fmnist ")]
 
 
 def test_it_is_short() -> None:
@@ -31,7 +19,10 @@ def test_it_is_short() -> None:
 def test_the_two_make_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = [
-        line.split()[1] for text in blocks("sh") for line in text.splitlines() if "make " in line
+        line.split()[1]
+        for text in blocks("README.md", "sh")
+        for line in text.splitlines()
+        if "make " in line
     ]
     assert targets == ["train", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
@@ -50,10 +41,10 @@ def test_its_commands_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (own,) = (text for text in blocks("python") if text.startswith("# mine.py"))
+    (own,) = (text for text in blocks("README.md", "python") if text.startswith("# mine.py"))
     (tmp_path / "mine.py").write_text(own)
-    assert len(commands()) >= 7
-    for command in commands():
+    assert len(commands("README.md")) >= 7
+    for command in commands("README.md"):
         monkeypatch.setattr("sys.argv", ["fmnist", *command])
         with pytest.raises(SystemExit) as exit_:
             main()
@@ -67,7 +58,7 @@ def test_its_python_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = (text for text in blocks("python") if text.startswith("import fmnist"))
+    (code,) = (text for text in blocks("README.md", "python") if text.startswith("import fmnist"))
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{garments.split('train').images.shape} uint8"

@@ -1,7 +1,7 @@
 """Fashion-MNIST: load it, train a classifier, judge it, show it.
 
-load_dataset, train, evaluate and report are the verbs of the command line as functions. Nothing
-heavy is imported before one of them is used.
+load_dataset, train, evaluate, report and export are the verbs of the command line as functions.
+Nothing heavy is imported before one of them is used.
 """
 
 import importlib
@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Any
 from fmnist.errors import missing_extra
 
 if TYPE_CHECKING:
+    from fmnist.classifier import Classifier, load_classifier
     from fmnist.data import CLASS_NAMES, Dataset, load_dataset
     from fmnist.evaluation import evaluate, report
     from fmnist.recipes import RECIPES, Recipe
     from fmnist.runs import Run, open_run
     from fmnist.training import train
+    from fmnist.training.export import export
 
 _HOME = {
     "CLASS_NAMES": "fmnist.data",
+    "Classifier": "fmnist.classifier",
     "Dataset": "fmnist.data",
     "RECIPES": "fmnist.recipes",
     "Recipe": "fmnist.recipes",
     "Run": "fmnist.runs",
     "evaluate": "fmnist.evaluation",
+    "export": "fmnist.training.export",
+    "load_classifier": "fmnist.classifier",
     "load_dataset": "fmnist.data",
     "open_run": "fmnist.runs",
     "report": "fmnist.evaluation",
@@ -32,10 +37,13 @@ _HOME = {
 __all__ = [
     "CLASS_NAMES",
     "RECIPES",
+    "Classifier",
     "Dataset",
     "Recipe",
     "Run",
     "evaluate",
+    "export",
+    "load_classifier",
     "load_dataset",
     "open_run",
     "report",

@@ -38,6 +38,15 @@ class Engine(StrEnum):
     """What trains a network."""
 
     torch = "torch"
+    keras = "keras"
+
+
+class Format(StrEnum):
+    """What a trained network can be written as."""
+
+    onnx = "onnx"
+    keras = "keras"
+    safetensors = "safetensors"
 
 
 class SplitChoice(StrEnum):
@@ -149,7 +158,12 @@ def train(
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="What trains.")] = Engine.torch,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="What trains. [default: torch, or the resumed run's]", show_default=False
+        ),
+    ] = None,
     all_data: Annotated[
         bool, typer.Option("--all-data", help="Train on all 60,000, validation included.")
     ] = False,
@@ -199,6 +213,7 @@ def train(
             all_data=all_data,
             out=out,
             device=device,
+            engine=engine,
             resume=resume,
             watch=watch,
         )
@@ -285,6 +300,44 @@ def report(run: RunDirectory, data_dir: DataDir = None, as_json: Json = False) -
     path = write_report(run, load_dataset(data_dir))
     result = {"run": str(run), "report": str(path)}
     _show(result, lambda result: print(result["report"]), as_json)
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="onnx: what a classifier is loaded from. keras: opens in stock Keras. "
+            "safetensors: our torch network's weights."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="New file, ending in .onnx, .keras or .safetensors.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="onnx only: in 8 bits, smaller and faster.")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:RECIPE", help="Needed if the network is your own: allows its code."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's network as one file, after a check that it answers as the run does.
+
+    Example: `fmnist export runs/mine --format onnx --out mine.onnx`
+    """
+    if int8 and format != Format.onnx:
+        raise typer.BadParameter("only --format onnx has it", param_hint="--int8")
+    from fmnist.data import load_dataset
+    from fmnist.recipes import find_recipe
+    from fmnist.training.export import export as write_export
+
+    chosen = find_recipe(recipe) if recipe else None
+    result = write_export(run, format, out, load_dataset(data_dir), recipe=chosen, int8=int8)
+    _show(result, tables.print_export, as_json)
 
 
 @app.command()

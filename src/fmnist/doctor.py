@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fmnist.environment import machine, versions
+from fmnist.environment import keras_backend, machine, versions
 from fmnist.errors import DataError
 
 
@@ -74,13 +74,23 @@ def _advice_on_data() -> str:
 
 
 def _extras() -> Iterator[Finding]:
-    needed = ("torch", "safetensors", "jinja2", "matplotlib")
-    missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    missing = _missing("torch", "safetensors", "jinja2", "matplotlib")
     if missing:
-        lacking = f"lacks {', '.join(missing)}"
-        yield Finding("extra train", lacking, False, "pip install 'fmnist[train]'")
+        yield Finding("extra train", f"lacks {missing}", False, "pip install 'fmnist[train]'")
     else:
         yield Finding("extra train", "installed")
+    backend = keras_backend()
+    missing = _missing("keras", "h5py", backend)
+    if missing:
+        advice = "only for --engine keras and .keras files: pip install 'fmnist[keras]'"
+        yield Finding("extra keras", f"lacks {missing}", True, advice)
+    else:
+        yield Finding("extra keras", f"Keras {versions()['keras']} on {backend}")
+
+
+def _missing(*packages: str) -> str:
+    """Return which packages cannot be imported, without importing any."""
+    return ", ".join(name for name in packages if importlib.util.find_spec(name) is None)
 
 
 def _torch() -> Iterator[Finding]:

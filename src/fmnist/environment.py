@@ -1,5 +1,6 @@
 """What a result was made with: versions, machine, commit. It goes into every run.json."""
 
+import json
 import os
 import platform
 import subprocess
@@ -8,11 +9,36 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fmnist", "numpy", "torch", "safetensors")
+# Named only where installed; the second distribution holds the same package.
+OF_KERAS = {
+    "keras": ("keras",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "jax": ("jax",),
+}
 
 
 def versions() -> dict[str, str | None]:
     """Return the version of Python and of the packages that decide numbers; None: not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    found = {
+        name: next(filter(None, map(_version, distributions)), None)
+        for name, distributions in OF_KERAS.items()
+    }
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        **{name: version for name, version in found.items() if version},
+    }
+
+
+def keras_backend() -> str:
+    """Return the backend that Keras takes when imported: a variable's, its file's, its own."""
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((home / "keras.json").read_text("utf-8"))["backend"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return "tensorflow"
 
 
 def machine() -> dict[str, Any]:
@@ -25,6 +51,40 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "memory_gib": _memory_gib(),
     }
+
+
+def physical_cores() -> int:
+    """Return the number of cores this process may use, two hardware threads counted as one.
+
+    Linear algebra keeps a core's arithmetic busy with one thread; a second only evicts its cache.
+    A container's share of processor time is respected.
+    """
+    return min(_cores_allowed(), _cores_of_container())
+
+
+def _cores_of_container() -> int:
+    """Return the whole cores of the control group's quota (cgroup v2), or a large number."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        return 10**6
+    return 10**6 if quota == "max" else max(1, int(quota) // int(period))
+
+
+def _cores_allowed() -> int:
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if allowed is None:
+        return max(1, (os.cpu_count() or 2) // (2 if platform.machine() == "x86_64" else 1))
+    cores = set()
+    for processor in allowed:
+        siblings = f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
+        try:
+            with open(siblings, encoding="ascii") as file:
+                cores.add(file.read().strip())
+        except OSError:
+            cores.add(str(processor))
+    return len(cores)
 
 
 def git_commit() -> str | None:

@@ -42,7 +42,12 @@ class MissingExtra(FmnistError):
         super().__init__(f"{package} is not installed; run: pip install 'fmnist[{extra}]'")
 
 
-_EXTRAS = {"torch": "train", "safetensors": "train", "jinja2": "train", "matplotlib": "train"}
+_EXTRAS = {
+    **dict.fromkeys(
+        ("torch", "safetensors", "jinja2", "matplotlib", "onnx", "onnxscript"), "train"
+    ),
+    **dict.fromkeys(("keras", "tensorflow", "h5py"), "keras"),
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:

@@ -2,7 +2,7 @@
 
 run.json             what was run: recipe, seed, versions, machine, data, seconds a phase
 history.jsonl        a line an epoch
-weights.safetensors  the trained network
+weights.safetensors  the trained network (model.keras where Keras trained it)
 checkpoint/          while training: the newest two states
 logits-<split>.npz   logits (n, 10) float32, labels (n,) uint8, indices (n,) int64
 metrics.json         what the logits say
@@ -30,7 +30,10 @@ from fmnist.files import write_whole
 _WHAT = ("named", "recipe", "seed", "engine", "all_data", "data", "state", "resumed")
 _WHERE = ("versions", "machine", "git_commit", "device", "precision", "threads")
 FACTS = frozenset((*_WHAT, *_WHERE, "parameters", "seconds"))
-PHASES = ("data", "setup", "train", "checkpoint", "validation", "evaluate", "report")
+WEIGHTS = {"torch": "weights.safetensors", "keras": "model.keras"}  # by engine
+PHASES = ("data", "setup", "train", "checkpoint", "validation", "predict", "evaluate", "report")
+# From the files of the data set to predictions of the test split, which is what a race is timed by.
+TO_PREDICTIONS = ("data", "setup", "train", "checkpoint", "predict")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """The trained network as safetensors."""
-        return self.folder / "weights.safetensors"
+        """The trained network, in the format of the engine that trained it."""
+        return self.folder / WEIGHTS[self.read()["engine"]]
 
     @property
     def checkpoints(self) -> Path:
@@ -189,9 +192,12 @@ class Run:
 
 
 def _with_total(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the phases in their order, and their sum."""
+    """Return the phases in their order, and their sums."""
     phases = {phase: seconds[phase] for phase in PHASES if phase in seconds}
-    return {**phases, "total": sum(phases.values())}
+    sums = {"total": sum(phases.values())}
+    if phases.keys() >= set(TO_PREDICTIONS):
+        sums["to_predictions"] = sum(phases[phase] for phase in TO_PREDICTIONS)
+    return {**phases, **sums}
 
 
 def _headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,8 +243,11 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         raise RunError(f"{folder} is not a directory; `fmnist train` prints where it wrote its run")
     if not (run.folder / "run.json").is_file():
         raise RunError(f"{folder} holds no run.json, so it is not a run of fmnist")
-    if not run.read().keys() >= FACTS:
+    facts = run.read()
+    if not facts.keys() >= FACTS:
         raise RunError(f"{run.folder / 'run.json'} was not written by fmnist; name another run")
+    if facts["engine"] not in tuple(WEIGHTS):
+        raise RunError(f"{run.folder} is of another engine than {' and '.join(WEIGHTS)}")
     return run
 
 

@@ -57,6 +57,8 @@ def print_training(summary: Mapping[str, Any]) -> None:
         rows.append(["temperature", value])
     phases = {name: seconds(spent) for name, spent in summary["seconds"].items()}
     total = phases.pop("total")
+    if "to_predictions" in phases:
+        rows.append(["data to predictions", phases.pop("to_predictions")])
     rows.append(["time", f"{total}: {', '.join(f'{n} {spent}' for n, spent in phases.items())}"])
     rows.append(["run", summary["run"]])
     if summary["report"]:
@@ -88,6 +90,17 @@ def _print_split(name: str, judged: Mapping[str, Any]) -> None:
     pairs = judged["most_confused"][:3]
     confused = "; ".join(f"{p['true']} as {p['predicted']} {p['images']}" for p in pairs)
     print(f"most confused: {confused}\n")
+
+
+def print_export(result: Mapping[str, Any]) -> None:
+    """Print where the network was written, and how near its answers are to the run's."""
+    print(result["out"])
+    print(
+        f"as {result['run']} on {result['images']:,} validation images: "
+        f"{result['differing_labels']} labels differ, "
+        f"logits by at most {result['largest_difference']:.1e}; "
+        f"accuracy {percent(result['accuracy'])}, the run's {percent(result['accuracy_of_run'])}"
+    )
 
 
 def print_findings(examination: Mapping[str, Any]) -> None:

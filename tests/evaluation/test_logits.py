@@ -9,9 +9,10 @@ from torch import Tensor
 
 from fmnist.data import Dataset
 from fmnist.errors import FmnistError, ModelError, RunError
-from fmnist.evaluation.logits import load_network, save_logits
+from fmnist.evaluation.logits import save_logits
 from fmnist.recipes import CLASSIC, Recipe
 from fmnist.runs import Run
+from fmnist.training.trained import load_network
 from tiny import Tiny
 
 

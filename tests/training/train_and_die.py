@@ -15,7 +15,7 @@ from typing import Any
 import garments
 import tiny
 from fmnist.data import load_dataset
-from fmnist.training import checkpoint, loop, train
+from fmnist.training import checkpoint, milestones, train
 from fmnist.training.batches import Batch
 from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.state import State
@@ -61,7 +61,7 @@ def save_every(steps: int) -> None:
         if step % steps == 0:
             save(folder, step, state)
 
-    vars(loop)["save_checkpoint"] = now_and_then
+    vars(milestones)["save_checkpoint"] = now_and_then
 
 
 def main(folder: str, run: str, recipe: str, every: str, when: str) -> None:

@@ -49,11 +49,16 @@ def evaluate(
     if not kept:
         raise RunError(f"{run.folder} was trained on all images and has no validation split")
     _check_temperature_source(run, fitted_on)
+    phases = {}
     for name in kept:
+        asked = time.perf_counter()
         save_logits(run, data.split(name), recipe=recipe, device=device, batch_size=batch_size)
+        if name == "test":
+            phases["predict"] = time.perf_counter() - asked
     metrics = measure(run, fitted_on)
     run.write_metrics(metrics)
-    run.set_seconds(evaluate=time.perf_counter() - began)
+    phases["evaluate"] = time.perf_counter() - began - phases.get("predict", 0.0)
+    run.set_seconds(**phases)
     return {**metrics, "splits": {name: metrics["splits"][name] for name in kept}}
 
 

@@ -2,14 +2,13 @@
 
 import contextlib
 import ctypes
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from fmnist.environment import physical_cores as physical_cores
 from fmnist.errors import RunError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -73,40 +72,6 @@ def on_device(network: nn.Module, device: Device) -> nn.Module:
     """Return the network on the device, in the memory order that convolutions run fastest in."""
     moved: nn.Module = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
-
-
-def physical_cores() -> int:
-    """Return the number of cores this process may use, two hardware threads counted as one.
-
-    Linear algebra keeps a core's arithmetic busy with one thread; a second only evicts its cache.
-    A container's share of processor time is respected.
-    """
-    return min(_cores_allowed(), _cores_of_container())
-
-
-def _cores_of_container() -> int:
-    """Return the whole cores of the control group's quota (cgroup v2), or a large number."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        return 10**6
-    return 10**6 if quota == "max" else max(1, int(quota) // int(period))
-
-
-def _cores_allowed() -> int:
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    if allowed is None:
-        return max(1, (os.cpu_count() or 2) // (2 if platform.machine() == "x86_64" else 1))
-    cores = set()
-    for processor in allowed:
-        siblings = f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
-        try:
-            with open(siblings, encoding="ascii") as file:
-                cores.add(file.read().strip())
-        except OSError:
-            cores.add(str(processor))
-    return len(cores)
 
 
 @contextlib.contextmanager

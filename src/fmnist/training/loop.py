@@ -6,28 +6,28 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save
+from torch import nn
 
 from fmnist.data import Dataset, Split, load_dataset
 from fmnist.errors import RunError, Stopped
 from fmnist.files import try_lock, write_whole
-from fmnist.models import make_network
+from fmnist.models import StartsFromImages, make_network
 from fmnist.recipes import RECIPES, Recipe, find_recipe
 from fmnist.runs import Run, create_run, open_run
 from fmnist.training.batches import Batches
-from fmnist.training.checkpoint import (
-    load_checkpoint,
-    portable,
-    remove_leftovers,
-    save_checkpoint,
+from fmnist.training.checkpoint import load_checkpoint, remove_leftovers
+from fmnist.training.device import Device, find_device, processor_settings
+from fmnist.training.milestones import (
+    Progress,
+    Training,
+    check_finite,
+    end_epoch,
+    progress,
+    save_state,
 )
-from fmnist.training.device import find_device, processor_settings
-from fmnist.training.inference import infer
 from fmnist.training.provenance import check_resumable, now, starting_facts
 from fmnist.training.state import State
 from fmnist.training.stop import StopRequest, stop_on_signal
@@ -35,22 +35,18 @@ from fmnist.training.stop import StopRequest, stop_on_signal
 log = logging.getLogger("fmnist")
 
 CHECKPOINT_SECONDS = 20.0  # the most work that a kill can cost
+SAMPLE = 2000  # images shown to a network that starts from some
 LOOK_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; a look at a GPU's loss waits for the GPU
 
+Watch: TypeAlias = Callable[[Progress], None]
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands; `loss` and `accuracy` (0..1) are the epoch's training means."""
 
-    epoch: int  # 1 .. epochs
-    epochs: int
-    step: int  # steps made in all
-    steps: int
-    loss: float
-    accuracy: float
-    images_per_second: float
-    validation_accuracy: float | None  # of the last epoch that ended
-    epoch_ended: bool
+class Engine(NamedTuple):
+    """What trains: where it runs, the state of a training, and the loop over it."""
+
+    place: Callable[[Recipe, str], Device]  # RunError where recipe or device cannot be had
+    begin: Callable[[nn.Module, Recipe, int, int, Device], Any]
+    fit: Callable[[Run, Any, Batches, Split | None, StopRequest, Watch, float], None]
 
 
 def train(
@@ -61,12 +57,14 @@ def train(
     all_data: bool = False,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Watch = lambda progress: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Run:
     """Train `recipe` on the train split (`all_data`: on all 60,000) and return its run directory.
 
+    `engine` is "torch" or "keras"; None: the resumed run's, or else torch.
     `out` names a new directory; `resume` names a run that was stopped, which is continued as if it
     never had been: on the same machine and versions the weights are the same bit for bit.
     The first SIGINT or SIGTERM saves the state and raises Stopped. Raises RunError when a directory
@@ -74,15 +72,20 @@ def train(
     """
     named, recipe = _name_and_recipe(recipe)
     data = data or load_dataset()
+    began = time.perf_counter()
     if not 0 <= seed < 2**63:
         raise RunError(f"seed {seed} is not in 0 .. 2^63 - 1")
     if resume is None:
-        facts = starting_facts(named, recipe, data, seed, all_data, find_device(device))
+        engine = engine or "torch"
+        place = _find_engine(engine).place(recipe, device)
+        facts = starting_facts(named, recipe, data, seed, all_data, engine, place)
         run = create_run(out, recipe.name, seed)
         run.write(facts)
     else:
         run = open_run(resume)
-        check_resumable(run, recipe, data, device)
+        check_resumable(run, recipe, data, device, engine)
+        facts = run.read()
+        _find_engine(facts["engine"]).place(recipe, facts["device"])  # or say that it is not here
     with try_lock(run.checkpoints / "lock") as is_ours, stop_on_signal() as stop:
         if not is_ours:
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
@@ -90,7 +93,7 @@ def train(
         if facts["state"] != "finished":
             run.write({**facts, "resumed": facts["resumed"] + (resume is not None)})
             with _how_to_go_on(run), processor_settings(facts["threads"]):
-                _train(run, recipe, data, stop, watch, checkpoint_seconds)
+                _train(run, recipe, data, began, stop, watch, checkpoint_seconds)
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if stop.signal is not None:
             done = f"stopped when {run.folder} was trained; judge it with: {run.evaluate_command()}"
@@ -103,6 +106,16 @@ def _name_and_recipe(recipe: Recipe | str) -> tuple[str, Recipe]:
     if isinstance(recipe, str):
         return recipe, find_recipe(recipe)
     return recipe.name if RECIPES.get(recipe.name) == recipe else "YOUR_MODULE:RECIPE", recipe
+
+
+def _find_engine(name: str) -> Engine:
+    if name == "torch":
+        return Engine(lambda recipe, device: find_device(device), State, _fit)
+    if name == "keras":
+        from fmnist.training import keras_engine
+
+        return Engine(keras_engine.place, keras_engine.KerasState, keras_engine.fit)
+    raise RunError(f"there is no engine {name!r}; use torch or keras")
 
 
 @contextlib.contextmanager
@@ -121,20 +134,24 @@ def _train(
     run: Run,
     recipe: Recipe,
     data: Dataset,
+    began: float,
     stop: StopRequest,
-    watch: Callable[[Progress], None],
+    watch: Watch,
     checkpoint_seconds: float,
 ) -> None:
-    """Bring the run from wherever it stands to its end."""
-    began = time.perf_counter()
+    """Bring the run from wherever it stands to its end; setting it up began at `began`."""
     facts = run.read()
-    device = find_device(facts["device"], facts["precision"])
+    engine, place = _find_engine(facts["engine"]), Device(facts["device"], facts["precision"])
     learning = data.split("all" if facts["all_data"] else "train")
     validation = None if facts["all_data"] else data.split("validation")
-    batches = Batches(learning.images, learning.labels, recipe, device.torch)
+    # Keras has a memory of its own, and is fed from the processor's.
+    memory = place.torch if facts["engine"] == "torch" else torch.device("cpu")
+    batches = Batches(learning.images, learning.labels, recipe, memory)
     torch.manual_seed(facts["seed"])
     network = make_network(recipe.network)
-    state = State(network, recipe, sum(batches.lengths), len(learning), device)
+    if isinstance(network, StartsFromImages):
+        network.start_from(torch.tensor(learning.images[:SAMPLE]).unsqueeze(1) / 255)
+    state = engine.begin(network, recipe, sum(batches.lengths), len(learning), place)
     remove_leftovers(run.checkpoints)
     saved = load_checkpoint(run.checkpoints)
     if saved is not None:
@@ -142,7 +159,7 @@ def _train(
     elif facts["resumed"]:
         log.warning("%s holds no whole checkpoint, so training starts again", run.folder)
     state.seconds["setup"] += time.perf_counter() - began
-    _fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
+    engine.fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
     _finish(run, state)
 
 
@@ -152,7 +169,7 @@ def _fit(
     batches: Batches,
     validation: Split | None,
     stop: StopRequest,
-    watch: Callable[[Progress], None],
+    watch: Watch,
     checkpoint_seconds: float,
 ) -> None:
     """The loop: batch, step, look at the loss, now and then a checkpoint; then the epoch's line."""
@@ -166,99 +183,23 @@ def _fit(
             epoch_ends = done == batches.lengths[epoch]
             state.epoch_seconds = time.perf_counter() - began
             if epoch_ends or state.step % look_every == 0:
-                _check_finite(state)
-                watch(_progress(state, epoch + 1, epoch_ended=False))
-            is_due = time.monotonic() - saved_at >= checkpoint_seconds
-            if not epoch_ends and (is_due or stop.signal is not None):
-                began += _save(run, state, stop)
+                check_finite(state)
+                watch(progress(state, epoch + 1, epoch_ended=False))
+            is_due = time.monotonic() - saved_at >= checkpoint_seconds or stop.signal is not None
+            if not epoch_ends and is_due:
+                began += save_state(run, state, stop)
                 saved_at = time.monotonic()
-        _end_epoch(state, epoch + 1, validation)
+        end_epoch(state, epoch + 1, validation)
         run.write_history(state.history)
-        watch(_progress(state, epoch + 1, epoch_ended=True))
+        watch(progress(state, epoch + 1, epoch_ended=True))
         state.begin_epoch()
-        if state.step < state.steps:
-            _save(run, state, stop)
+        if state.step < state.steps and is_due:
+            save_state(run, state, stop)
             saved_at = time.monotonic()
 
 
-def _check_finite(state: State, *, weights: bool = False) -> None:
-    """Raise RunError if a loss of this epoch, or on request a weight, is not a number."""
-    broken = "the loss" if not state.losses_are_finite() else ""
-    if weights and not state.weights_are_finite():
-        broken = broken or "a weight"
-    if broken:
-        raise RunError(
-            f"{broken} is not finite at step {state.step} of {state.steps} (learning rate "
-            f"{state.learning_rate:.3g}); training stopped, what was saved before is kept. "
-            "Lower the learning rate, or look for broken values in the network"
-        )
-
-
-def _save(run: Run, state: State, stop: StopRequest) -> float:
-    """Write a checkpoint and return the seconds it took; raise Stopped if a signal asked for it."""
-    _check_finite(state, weights=True)
-    began = time.perf_counter()
-    save_checkpoint(run.checkpoints, state.step, state.pack())
-    spent = time.perf_counter() - began
-    state.seconds["checkpoint"] += spent
-    if stop.signal is not None:
-        raise Stopped(
-            f"stopped at step {state.step} of {state.steps}, which is saved in {run.folder}; "
-            f"go on with: {run.resume_command()}",
-            stop.signal,
-        )
-    return spent
-
-
-def _end_epoch(state: State, epoch: int, validation: Split | None) -> None:
-    """Judge on validation and add the epoch's line to the history."""
-    loss, right, weight, seen = state.sums.tolist()
-    judged: dict[str, float | None] = {"validation_loss": None, "validation_accuracy": None}
-    if validation is not None:
-        began = time.perf_counter()
-        judged = _judge(state, validation)
-        state.seconds["validation"] += time.perf_counter() - began
-    state.history.append(
-        {
-            "epoch": epoch,
-            "train_loss": loss / weight,
-            "train_accuracy": right / weight,
-            **judged,
-            "learning_rate": state.learning_rate,
-            "seconds": state.epoch_seconds,
-            "images_per_second": seen / state.epoch_seconds,
-        }
-    )
-    state.seconds["train"] += state.epoch_seconds
-
-
-def _judge(state: State, split: Split) -> dict[str, float | None]:
-    """Return loss and accuracy on validation; whatever they say, the last epoch is kept."""
-    logits = infer(state.network, split.images, state.device, flip=state.recipe.flip_at_test)
-    scores, labels = torch.from_numpy(logits), torch.from_numpy(split.labels.astype(np.int64))
-    return {
-        "validation_loss": F.cross_entropy(scores, labels, reduction="sum").item() / len(labels),
-        "validation_accuracy": int((scores.argmax(1) == labels).sum()) / len(labels),
-    }
-
-
-def _finish(run: Run, state: State) -> None:
+def _finish(run: Run, state: Training) -> None:
     """Write the weights, and into run.json that this is the end and what it cost."""
-    _check_finite(state, weights=True)
-    write_whole(run.weights, save(portable(state.network.state_dict())))
+    check_finite(state, weights=True)
+    write_whole(run.weights, state.file())
     run.finish(now(), state.seconds)
-
-
-def _progress(state: State, epoch: int, *, epoch_ended: bool) -> Progress:
-    loss, right, weight, seen = state.sums.tolist()
-    return Progress(
-        epoch=epoch,
-        epochs=state.recipe.epochs,
-        step=state.step,
-        steps=state.steps,
-        loss=loss / weight,
-        accuracy=right / weight,
-        images_per_second=seen / state.epoch_seconds,
-        validation_accuracy=state.history[-1]["validation_accuracy"] if state.history else None,
-        epoch_ended=epoch_ended,
-    )

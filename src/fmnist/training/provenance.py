@@ -6,24 +6,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fmnist.data import Dataset
-from fmnist.environment import git_commit, machine, versions
+from fmnist.environment import OF_KERAS, git_commit, keras_backend, machine, versions
 from fmnist.errors import DataError, RunError
 from fmnist.models import make_network
 from fmnist.recipes import Recipe, differing_fields
 from fmnist.runs import Run
 from fmnist.training.batches import epoch_lengths
-from fmnist.training.device import (
-    Device,
-    find_device,
-    physical_cores,
-    processor_settings,
-)
+from fmnist.training.device import Device, physical_cores, processor_settings
 
 log = logging.getLogger("fmnist")
 
 
 def starting_facts(
-    named: str, recipe: Recipe, data: Dataset, seed: int, all_data: bool, device: Device
+    named: str,
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+    all_data: bool,
+    engine: str,
+    device: Device,
 ) -> dict[str, Any]:
     """Return run.json as it stands before the first step; `named` is what one calls the recipe.
 
@@ -37,14 +38,14 @@ def starting_facts(
         "named": named,
         "recipe": recipe.to_json(),
         "seed": seed,
-        "engine": "torch",
+        "engine": engine,
         "all_data": all_data,
         "argv": sys.argv,
         "started": now(),
         "finished": None,
         "state": "training",
         "resumed": 0,
-        "versions": versions(),
+        "versions": _versions(engine),
         "machine": machine(),
         "device": device.name,
         "precision": device.precision,
@@ -61,7 +62,9 @@ def starting_facts(
     }
 
 
-def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> None:
+def check_resumable(
+    run: Run, recipe: Recipe, data: Dataset, device: str, engine: str | None
+) -> None:
     """Raise RunError or DataError where going on would not continue the same training.
 
     Warns where it may not continue to the same bits: other versions, code or machine.
@@ -80,9 +83,13 @@ def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> Non
             f"{run.folder} was started on {facts['device']} and can only go on there; "
             "leave out --device"
         )
-    find_device(facts["device"], facts["precision"])  # or say that it is not here
+    if engine not in (None, facts["engine"]):
+        raise RunError(
+            f"{run.folder} was started with the engine {facts['engine']} and can only go on "
+            "with it; leave out --engine"
+        )
     before = {**facts["versions"], "commit": facts["git_commit"], **facts["machine"]}
-    today = {**versions(), "commit": git_commit(), **machine()}
+    today = {**_versions(facts["engine"]), "commit": git_commit(), **machine()}
     changed = [
         f"{what} {was} -> {today.get(what)}"
         for what, was in before.items()
@@ -90,6 +97,13 @@ def check_resumable(run: Run, recipe: Recipe, data: Dataset, device: str) -> Non
     ]
     if changed:
         log.warning("%s: the weights may differ in bits", "; ".join(changed))
+
+
+def _versions(engine: str) -> dict[str, str | None]:
+    """Return the versions that decide what this engine makes."""
+    if engine == "keras":
+        return {**versions(), "keras_backend": keras_backend()}
+    return {name: version for name, version in versions().items() if name not in OF_KERAS}
 
 
 def now() -> str:

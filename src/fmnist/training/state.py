@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from fmnist.errors import ModelError
 from fmnist.recipes import Recipe
 from fmnist.training.batches import Batch
-from fmnist.training.checkpoint import Checkpoint
+from fmnist.training.checkpoint import Checkpoint, portable
 from fmnist.training.device import Device, on_device
+from fmnist.training.inference import infer
 from fmnist.training.optimizers import make_optimizers, rate_at, set_rates
 
 
@@ -44,20 +48,20 @@ class State:
         set_rates(self.optimizers, self.base_rates, rate_at(self.recipe, self.step, self.steps))
         with self.device.autocast():
             logits = self.network(batch.x.contiguous(memory_format=torch.channels_last))
+        # The loss of each image once as validation counts it, and with its label smoothed.
+        log_probabilities = F.log_softmax(logits.float(), dim=1)
+        losses = -log_probabilities.gather(1, batch.y[:, None]).squeeze(1)
         smoothing = self.recipe.label_smoothing
-        losses = F.cross_entropy(
-            logits.float(), batch.y, reduction="none", label_smoothing=smoothing
-        )
-        (losses * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
+        smoothed = (1 - smoothing) * losses - smoothing * log_probabilities.mean(1)
+        (smoothed * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.step += 1
-        self._note(batch, logits.detach().float())
+        self._note(batch, losses.detach(), logits.detach())
 
-    def _note(self, batch: Batch, logits: Tensor) -> None:
+    def _note(self, batch: Batch, losses: Tensor, logits: Tensor) -> None:
         """Add a step to the epoch's sums, and its images' losses to what is known of them."""
-        losses = F.cross_entropy(logits, batch.y, reduction="none")  # as validation counts it
         self.losses[0, batch.indices] = losses
         right = (logits.argmax(1) == batch.y).float()
         weighted = torch.stack([losses, right, torch.ones_like(right)]) @ batch.weights  # (3,)
@@ -77,6 +81,14 @@ class State:
     def weights_are_finite(self) -> bool:
         """Tell whether every parameter is a number."""
         return all(bool(torch.isfinite(value).all()) for value in self.network.parameters())
+
+    def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the network's logits (n, 10) of images (n, 28, 28) as the recipe is judged."""
+        return infer(self.network, images, self.device, flip=self.recipe.flip_at_test)
+
+    def file(self) -> bytes:
+        """Return the network as safetensors."""
+        return save(portable(self.network.state_dict()))
 
     def pack(self) -> Checkpoint:
         """Return the whole state."""

@@ -1,0 +1,113 @@
+"""A finished run's network, whichever engine trained it: to be loaded, or asked for logits."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from fmnist.environment import physical_cores
+from fmnist.errors import ModelError, RunError
+from fmnist.models import NETWORKS, make_network
+from fmnist.recipes import Recipe
+from fmnist.runs import Run
+from fmnist.training.device import find_device, on_device, processor_settings
+from fmnist.training.inference import infer
+
+
+def load_network(run: Run, recipe: Recipe | None = None) -> nn.Module:
+    """Return the trained network of a run, in PyTorch also where Keras trained it.
+
+    A network that is not ours is code: it is imported only where the caller hands over the recipe
+    that names it. Raises RunError if training has not finished, ModelError if the weights do not
+    fit or are not finite.
+    """
+    network = make_network(_network_of(run, recipe))
+    try:
+        network.load_state_dict(_read_state(run))
+    except SafetensorError as error:
+        raise ModelError(f"{run.weights} is damaged ({error}); train again") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{run.weights} does not fit the network: {reason}") from error
+    if not all(torch.isfinite(value).all() for value in network.parameters()):
+        raise ModelError(f"{run.weights} holds values that are not finite; train again")
+    return network
+
+
+def load_keras_model(run: Run) -> Any:
+    """Return the trained network of a run as a Keras model, also where PyTorch trained it.
+
+    Raises RunError and ModelError as `load_network`, and ModelError for a network that Keras does
+    not know.
+    """
+    from fmnist.training.keras_file import read_model
+    from fmnist.training.keras_networks import TWINS, make_twin
+
+    network = run.read()["recipe"]["network"]
+    if network not in TWINS:
+        raise ModelError(f"the network of {run.folder} is {network}; Keras has {', '.join(TWINS)}")
+    if run.read()["engine"] == "keras":
+        _network_of(run, None)
+        return read_model(run.weights, network)
+    return make_twin(network, load_network(run).state_dict())
+
+
+def ask(
+    run: Run,
+    images: NDArray[np.uint8],
+    *,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    batch_size: int = 1000,
+) -> NDArray[np.float32]:
+    """Return the logits (n, 10) that a run gives images (n, 28, 28) uint8, in float32.
+
+    The engine that trained it answers, with the mirror images too if the recipe says so. Raises
+    RunError and ModelError as `load_network`.
+    """
+    facts = run.read()
+    flip = facts["recipe"]["flip_at_test"]
+    with processor_settings(physical_cores()):
+        if facts["engine"] == "keras":
+            from fmnist.training import keras_networks
+            from fmnist.training.keras_backend import check_device
+
+            check_device(device)
+            _network_of(run, recipe)
+            model = keras_networks.logits_model(load_keras_model(run))
+            return keras_networks.ask(model, images, flip=flip, batch_size=batch_size)
+        processor = find_device(device, precision="float32")
+        network = on_device(load_network(run, recipe), processor)
+        return infer(network, images, processor, flip=flip, batch_size=batch_size)
+
+
+def _network_of(run: Run, recipe: Recipe | None) -> Any:
+    """Return the run's network as `make_network` takes it; RunError if it may not be loaded."""
+    named = run.read()["recipe"]["network"]
+    if recipe is None and named not in NETWORKS:
+        raise RunError(
+            f"the network of {run.folder} is {named}, code outside fmnist; name its "
+            f"recipe to allow it: {run.evaluate_command()}, or evaluate(run, recipe=…) in Python"
+        )
+    if recipe is not None and recipe.to_json()["network"] != named:
+        network_given = recipe.to_json()["network"]
+        raise RunError(f"the network of {run.folder} is {named}, not {network_given}")
+    if not run.weights.is_file():
+        raise RunError(
+            f"{run.weights} is missing: the training has not finished; "
+            f"go on with: {run.resume_command()}"
+        )
+    return recipe.network if recipe else named
+
+
+def _read_state(run: Run) -> dict[str, Tensor]:
+    """Return the weights of a run as the state of its torch network."""
+    if run.read()["engine"] == "keras":
+        from fmnist.training.keras_networks import torch_state
+
+        return torch_state(run.read()["recipe"]["network"], load_keras_model(run))
+    return load(run.weights.read_bytes())
