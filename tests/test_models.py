@@ -4,10 +4,21 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist.errors import ModelError
-from fmnist.models import NETWORKS, Classic, make_network
+from fmnist.models import (
+    NETWORKS,
+    PIXEL_MEAN,
+    PIXEL_SD,
+    Classic,
+    StartsFromImages,
+    Whitening,
+    make_network,
+    runner,
+    sprinter,
+)
 
 
 def layer_shapes(network: nn.Module, n: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -149,7 +160,39 @@ def test_a_network_that_does_not_fit_is_refused(
     assert "\n" not in str(told.value)
 
 
-def test_early_pool_has_the_parameters_that_it_says() -> None:
-    network = make_network("early-pool")
-    assert sum(p.numel() for p in network.parameters()) == 660_266
-    assert "660,266" in (type(network).__doc__ or "")
+@pytest.mark.parametrize("make", [runner, sprinter])
+def test_a_network_has_the_parameters_that_it_says(make: Callable[[], nn.Module]) -> None:
+    count = sum(parameter.numel() for parameter in make().parameters())
+    assert f"{count:,} parameters" in (make.__doc__ or "")
+
+
+def test_whitening_is_a_convolution_with_both_signs_pooled() -> None:
+    torch.manual_seed(0)
+    whitening, x = Whitening(), torch.randn(5, 1, 28, 28)
+    whitening.start_from(x)
+    both = torch.cat([whitening.filters, -whitening.filters])
+    expected = F.relu(F.max_pool2d(F.conv2d(x, both, padding=1), 2))
+    torch.testing.assert_close(whitening(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_whitening_makes_answers_of_variance_one_that_know_nothing_of_each_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    smooth = F.avg_pool2d(torch.randn(300, 1, 30, 30, generator=generator), 3, stride=1)
+    whitening = Whitening()
+    whitening.start_from(5 * smooth)
+    answers = F.conv2d(5 * smooth, whitening.filters).transpose(0, 1).flatten(1)  # (8, many)
+    torch.testing.assert_close(answers.cov(), torch.eye(8), atol=0.05, rtol=0)
+
+
+def test_the_network_whitens_what_it_sees() -> None:
+    torch.manual_seed(0)
+    network = sprinter()
+    assert isinstance(network, StartsFromImages)
+    before = network.whitening.filters.clone()
+    images = torch.rand(50, 1, 28, 28)
+    network.start_from(images)
+    filters = network.whitening.filters.clone()
+    network.whitening.start_from((images - PIXEL_MEAN) / PIXEL_SD)
+    assert torch.equal(network.whitening.filters, filters)
+    assert not torch.equal(before, filters)
+    assert "whitening.filters" in network.state_dict()  # saved, though it is not trained

@@ -96,7 +96,7 @@ def test_a_network_of_ones_own_is_exported_with_its_recipe_only(
     monkeypatch.setitem(NETWORKS, "tiny", Tiny)
     recipe = dataclasses.replace(CLASSIC, name="own", network="tiny")
     run = finished_run(tmp_path / "run", recipe, "torch", garments)
-    with pytest.raises(ModelError, match=r"is tiny; Keras has classic, early-pool"):
+    with pytest.raises(ModelError, match=r"is tiny; Keras has classic, runner, sprinter"):
         export(run, "keras", tmp_path / "model.keras", garments)
     facts = run.read()
     run.write({**facts, "recipe": {**facts["recipe"], "network": "tiny:Tiny"}})

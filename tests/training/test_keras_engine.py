@@ -77,7 +77,7 @@ def stop_at(step: int, number: int = signal.SIGINT) -> Any:
     return watch
 
 
-@pytest.mark.parametrize("name", ["classic", "early-pool"])
+@pytest.mark.parametrize("name", ["classic", "sprinter"])
 def test_its_steps_are_those_of_the_torch_engine(name: str, garments: Dataset) -> None:
     recipe = dataclasses.replace(SMALL, network=name, optimizer=Adam(1e-3, epsilon=1e-12))
     split = garments.split("train")
@@ -197,7 +197,7 @@ def test_the_checkpoint_of_another_network_is_refused() -> None:
     ("recipe", "reason"),
     [
         (STANDARD, r"recipe standard: its optimizer is Muon, not Adam; its pruning is not None\."),
-        (TINY, r"its network tiny:Tiny is not one of classic, early-pool; its optimizer"),
+        (TINY, r"its network tiny:Tiny is not one of classic, runner, sprinter; its optimizer"),
         (dataclasses.replace(CLASSIC, pruning=Pruning(0.5, 0.5)), "classic: its pruning is not"),
         (dataclasses.replace(CLASSIC, network="os:abort"), "its network os:abort is not one of"),
     ],

@@ -55,7 +55,7 @@ def test_a_sound_file_gives_its_weights(whole: dict[str, bytes], tmp_path: Path)
 
 
 def test_the_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    refused(keras_bytes(make_twin("early-pool")), tmp_path, "not that of our network classic")
+    refused(keras_bytes(make_twin("runner")), tmp_path, "not that of our network classic")
 
 
 @pytest.mark.parametrize(

@@ -76,5 +76,5 @@ def test_a_new_twin_starts_as_the_published_network_did() -> None:
 
 
 def test_a_network_that_keras_does_not_know_is_refused() -> None:
-    with pytest.raises(ModelError, match="does not know the network tiny, only classic, early-"):
+    with pytest.raises(ModelError, match="does not know the network tiny, only classic, runner"):
         make_twin("tiny")

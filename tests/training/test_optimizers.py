@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from fmnist.models import Classic
 from fmnist.recipes import RECIPES, Adam
-from fmnist.training.optimizers import Muon, make_optimizers, orthogonal, rate_at, set_rates
+from fmnist.training import optimizers
+from fmnist.training.optimizers import Muon, make_optimizers, orthogonal, rate_at
 from tiny import TINY, Tiny
 
 
@@ -48,35 +51,66 @@ def test_muon_finds_a_filter() -> None:
 
     before = loss().item()
     for step in range(200):
-        set_rates([optimizer], [0.1], 1 - step / 200)
-        optimizer.zero_grad()
+        filters.grad = None
         loss().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        optimizer.step(1 - step / 200)
     assert loss().item() < 0.05 * before
 
 
 def test_muon_takes_the_filters_and_adam_the_rest() -> None:
     network = Tiny()
     muon, adam = make_optimizers(network, TINY)
-    filters = [p for group in muon.param_groups for p in group["params"]]
-    others = [p for group in adam.param_groups for p in group["params"]]
-    assert [tuple(p.shape) for p in filters] == [(16, 8, 3, 3)]
-    assert len(filters) + len(others) == len(list(network.parameters()))
+    assert [tuple(p.shape) for p in muon.parameters] == [(16, 8, 3, 3)]
+    assert len(muon.parameters) + len(adam.parameters) == len(list(network.parameters()))
 
 
 def test_classic_trains_everything_with_adam_as_keras_has_it() -> None:
     network = Classic()
     (adam,) = make_optimizers(network, RECIPES["classic"])
-    group = adam.param_groups[0]
-    assert len(group["params"]) == len(list(network.parameters()))
-    assert (group["lr"], group["betas"], group["eps"]) == (1e-3, (0.9, 0.999), 1e-7)
+    assert isinstance(adam, optimizers.Adam)
+    assert len(adam.parameters) == len(list(network.parameters()))
+    assert (adam.learning_rate, adam.betas, adam.epsilon) == (1e-3, (0.9, 0.999), 1e-7)
+
+
+def test_adam_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(5, 3, 2, 2)) for _ in range(2))
+    idle = torch.nn.Parameter(torch.ones(2))  # has no gradient
+    adam = optimizers.Adam([idle, ours], 0.1, (0.8, 0.95), 1e-6)
+    reference = torch.optim.Adam([theirs], 0.1, (0.8, 0.95), 1e-6)
+    for share in (1.0, 0.5, 0.1):
+        ours.grad = torch.randn(5, 3, 2, 2)
+        theirs.grad = ours.grad.clone()
+        adam.step(share)
+        reference.param_groups[0]["lr"] = 0.1 * share
+        reference.step()
+        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(idle, torch.ones(2))
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    """It takes longer than a tenth of the shortest training."""
+    program = """
+import sys, torch
+from fmnist.models import Classic
+from fmnist.recipes import CLASSIC
+from fmnist.training.batches import Batch
+from fmnist.training.device import Device
+from fmnist.training.state import State
+state = State(Classic(), CLASSIC, 1, 2, Device("cpu", "float32"))
+y = torch.zeros(2, dtype=torch.int64)
+state.advance(Batch(torch.rand(2, 1, 28, 28), y, y, torch.ones(2)))
+assert state.step == 1
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_frozen_parameters_are_left_alone() -> None:
     network = Classic()
     network.conv1.weight.requires_grad_(False)
     (adam,) = make_optimizers(network, RECIPES["classic"])
-    assert all(p is not network.conv1.weight for p in adam.param_groups[0]["params"])
+    assert all(p is not network.conv1.weight for p in adam.parameters)
 
 
 def test_a_linear_schedule_rises_and_falls_to_nothing() -> None:

@@ -40,7 +40,7 @@ def test_the_network_of_either_engine_loads_in_pytorch(
 ) -> None:
     run = finished_run(tmp_path / "run", STANDARD, engine, garments)
     images = garments.split("test").images
-    expected = infer(random_network("early-pool"), images, CPU)
+    expected = infer(random_network("runner"), images, CPU)
     np.testing.assert_allclose(infer(load_network(run), images, CPU), expected, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_a_network_that_keras_does_not_know_is_no_keras_run(
         load_network(run)
     monkeypatch.setitem(NETWORKS, "tiny", Tiny)
     run.write({**facts, "recipe": {**facts["recipe"], "network": "tiny"}})
-    with pytest.raises(ModelError, match="is tiny; Keras has classic, early-pool"):
+    with pytest.raises(ModelError, match="is tiny; Keras has classic, runner, sprinter"):
         load_network(run)
 
 

@@ -121,8 +121,11 @@ def _easy_and_kept(pruning: Pruning, images: int) -> tuple[int, int]:
 
 
 def _is_pruned(recipe: Recipe, epoch: int) -> bool:
-    """Tell whether an epoch leaves images out: neither the first, nor the last, which anneals."""
-    return recipe.pruning is not None and 0 < epoch < recipe.epochs - 1
+    """Tell whether an epoch leaves images out: never the first, which has yet to see their losses."""
+    pruning = recipe.pruning
+    if pruning is None or epoch == 0:
+        return False
+    return not (pruning.whole_last and epoch == recipe.epochs - 1)
 
 
 def _windows(side: int) -> Tensor:

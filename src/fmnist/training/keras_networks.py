@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fmnist.errors import ModelError
-from fmnist.models import PIXEL_MEAN, PIXEL_SD, STATISTICS_MOMENTUM, make_network
+from fmnist.models import PIXEL_MEAN, PIXEL_SD, STATISTICS_MOMENTUM, Whitening, make_network
 from fmnist.training.keras_backend import keras
 
 layers = keras.layers
@@ -51,24 +51,37 @@ def _classic(x: Any) -> Any:  # (n, 28, 28, 1)
     return layers.Dense(10, name="logits")(x)
 
 
-def _early_pool(x: Any) -> Any:  # (n, 28, 28, 1)
+def _whitened(x: Any, channels: tuple[int, int, int], *, residual: bool) -> Any:
+    """The network of `fmnist.models.Whitened`, whose whitening is a plain convolution here."""
+    first, second, last = channels
     x = layers.Rescaling(1 / PIXEL_SD, -PIXEL_MEAN / PIXEL_SD, name="standardise")(x)
-    x = _conv(x, 32, "stem")
-    x = layers.MaxPooling2D(2, name="pool0")(x)  # (n, 14, 14, 32)
-    x = layers.ReLU(name="relu")(_norm(x, "norm"))
-    x = _stage(x, 48, "stage1")
-    x = layers.MaxPooling2D(2, name="pool1")(x)  # (n, 7, 7, 48)
-    x = _stage(x, 96, "stage2")
-    x = layers.MaxPooling2D(2, name="pool2")(x)  # (n, 3, 3, 96)
-    x = _stage(x, 192, "stage3")
-    x = layers.GlobalMaxPooling2D(name="maximum")(x)  # (n, 192)
+    x = _conv(x, Whitening.AXES, "whitening", trainable=False)  # (n, 28, 28, 8)
+    both = [x, layers.Rescaling(-1.0, name="negated")(x)]
+    x = layers.Concatenate(name="both_signs")(both)  # (n, 28, 28, 16)
+    x = layers.ReLU(name="relu0")(layers.MaxPooling2D(2, name="pool0")(x))  # (n, 14, 14, 16)
+    x = _conv(x, first, "conv1", padding="valid")  # (n, 12, 12, first)
+    x = layers.MaxPooling2D(2, name="pool1")(x)  # (n, 6, 6, first)
+    x = layers.ReLU(name="relu1")(_norm(x, "norm1"))
+    x = _conv(x, second, "conv2")  # (n, 6, 6, second)
+    if residual:
+        x = layers.ReLU(name="relu2")(_norm(x, "norm2"))
+        x = layers.Add(name="sum")([x, _conv_norm_relu(x, second, "residual")])
+        x = layers.MaxPooling2D(2, name="pool2")(x)  # (n, 3, 3, second)
+    else:
+        x = layers.MaxPooling2D(2, name="pool2")(x)  # (n, 3, 3, second)
+        x = layers.ReLU(name="relu2")(_norm(x, "norm2"))
+    x = layers.Flatten(name="flatten")(_conv(x, last, "conv3", padding="valid"))  # (n, last)
+    x = layers.ReLU(name="relu3")(_norm(x, "norm3"))
     x = layers.Dense(10, name="head")(x)
     return layers.Rescaling(1 / 4, name="logits")(x)
 
 
-def _stage(x: Any, channels: int, name: str) -> Any:
-    x = _conv_norm_relu(x, channels, f"{name}_widen")
-    return layers.Add(name=f"{name}_sum")([x, _conv_norm_relu(x, channels, f"{name}_residual")])
+def _runner(x: Any) -> Any:
+    return _whitened(x, (64, 128, 512), residual=True)
+
+
+def _sprinter(x: Any) -> Any:
+    return _whitened(x, (32, 64, 256), residual=False)
 
 
 def _conv_norm_relu(x: Any, channels: int, name: str) -> Any:
@@ -76,8 +89,8 @@ def _conv_norm_relu(x: Any, channels: int, name: str) -> Any:
     return layers.ReLU(name=f"{name}_2")(x)
 
 
-def _conv(x: Any, channels: int, name: str, **options: str) -> Any:
-    conv = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=name, **options)
+def _conv(x: Any, channels: int, name: str, padding: str = "same", **options: Any) -> Any:
+    conv = layers.Conv2D(channels, 3, padding=padding, use_bias=False, name=name, **options)
     return conv(x)
 
 
@@ -88,7 +101,8 @@ def _norm(x: Any, name: str) -> Any:
 
 TWINS = {
     "classic": Twin(_classic, renamed={"dense2": "logits"}, flattened={"dense1": (64, 7, 7)}),
-    "early-pool": Twin(_early_pool),
+    "runner": Twin(_runner),
+    "sprinter": Twin(_sprinter),
 }
 
 
@@ -180,6 +194,7 @@ class _Pair:
 _PARTS = {
     "weight": "kernel",
     "bias": "bias",
+    "filters": "kernel",
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
@@ -194,7 +209,7 @@ def _pairs(network: str, model: Any) -> Iterator[_Pair]:
         module, _, part = name.rpartition(".")
         if part == "num_batches_tracked":
             continue
-        is_norm = isinstance(mirrored.get_submodule(module), nn.BatchNorm2d)
+        is_norm = isinstance(mirrored.get_submodule(module), (nn.BatchNorm1d, nn.BatchNorm2d))
         variable = getattr(
             model.get_layer(twin.layer(module)), (_PARTS_OF_NORM if is_norm else _PARTS)[part]
         )

@@ -35,7 +35,7 @@ from fmnist.training.stop import StopRequest, stop_on_signal
 log = logging.getLogger("fmnist")
 
 CHECKPOINT_SECONDS = 20.0  # the most work that a kill can cost
-SAMPLE = 2000  # images shown to a network that starts from some
+SAMPLE = 500  # images shown to a network that starts from some
 LOOK_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; a look at a GPU's loss waits for the GPU
 
 Watch: TypeAlias = Callable[[Progress], None]

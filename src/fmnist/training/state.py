@@ -15,7 +15,7 @@ from fmnist.training.batches import Batch
 from fmnist.training.checkpoint import Checkpoint, portable
 from fmnist.training.device import Device, on_device
 from fmnist.training.inference import infer
-from fmnist.training.optimizers import make_optimizers, rate_at, set_rates
+from fmnist.training.optimizers import make_optimizers, rate_at
 
 
 class State:
@@ -28,7 +28,7 @@ class State:
         self.recipe, self.steps, self.device = recipe, steps, device
         self.network = on_device(network, device).train()
         self.optimizers = make_optimizers(self.network, recipe)
-        self.base_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.rate_share = 0.0  # of the optimizers' learning rates, at the step last made
         self.step = 0
         # What each image cost when last seen, without label smoothing: now, and before this epoch.
         self.losses = torch.zeros(2, images, device=device.torch)
@@ -41,11 +41,10 @@ class State:
     @property
     def learning_rate(self) -> float:
         """The first optimizer's learning rate at the step last made."""
-        return float(self.optimizers[0].param_groups[0]["lr"])
+        return self.optimizers[0].learning_rate * self.rate_share
 
     def advance(self, batch: Batch) -> None:
         """Make one step."""
-        set_rates(self.optimizers, self.base_rates, rate_at(self.recipe, self.step, self.steps))
         with self.device.autocast():
             logits = self.network(batch.x.contiguous(memory_format=torch.channels_last))
         # The loss of each image once as validation counts it, and with its label smoothed.
@@ -54,9 +53,10 @@ class State:
         smoothing = self.recipe.label_smoothing
         smoothed = (1 - smoothing) * losses - smoothing * log_probabilities.mean(1)
         (smoothed * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
+        self.rate_share = rate_at(self.recipe, self.step, self.steps)
         for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizer.step(self.rate_share)
+        self.network.zero_grad()
         self.step += 1
         self._note(batch, losses.detach(), logits.detach())
 
@@ -93,10 +93,7 @@ class State:
     def pack(self) -> Checkpoint:
         """Return the whole state."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for number, optimizer in enumerate(self.optimizers):
-            for index, entries in optimizer.state_dict()["state"].items():
-                for key, value in entries.items():
-                    tensors[f"optimizer.{number}.{index}.{key}"] = value
+        tensors.update(self._moments())
         tensors["sums"] = self.sums
         if self.recipe.pruning is not None:
             tensors["losses"] = self.losses
@@ -111,6 +108,13 @@ class State:
         }
         return Checkpoint(tensors, values)
 
+    def _moments(self) -> dict[str, Tensor]:
+        return {
+            f"optimizer.{number}.{name}": moment
+            for number, optimizer in enumerate(self.optimizers)
+            for name, moment in optimizer.moments().items()
+        }
+
     def unpack(self, checkpoint: Checkpoint) -> None:
         """Become the state that was packed. Raises ModelError if it is another network's."""
         tensors = checkpoint.tensors
@@ -119,8 +123,8 @@ class State:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ModelError(f"the checkpoint is not of this recipe's network: {reason}") from error
-        for number, optimizer in enumerate(self.optimizers):
-            _load_optimizer(optimizer, _below(tensors, f"optimizer.{number}."))
+        for name, moment in self._moments().items():
+            moment.copy_(tensors[name])
         self.sums.copy_(tensors["sums"])
         if self.recipe.pruning is not None:
             self.losses.copy_(tensors["losses"])
@@ -130,21 +134,6 @@ class State:
         values = checkpoint.values
         self.step, self.history = values["step"], values["history"]
         self.seconds, self.epoch_seconds = values["seconds"], values["epoch_seconds"]
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    # A checkpoint holds rows in a row; fused optimizers walk moments and weights side by side in
-    # memory, so the moments need the weights' memory order again.
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if value.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter).copy_(value)
 
 
 def _sum_dtype(device: Device) -> torch.dtype:
