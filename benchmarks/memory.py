@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,7 +114,8 @@ def measure_process(command: list[str], seconds: float | None = None) -> tuple[f
     process.returncode = os.waitstatus_to_exitcode(status)
     if timer:
         timer.cancel()
-    elif process.returncode:
+    stopped = -signal.SIGTERM if timer else 0
+    if process.returncode not in (0, stopped):
         sys.exit(f"{' '.join(command)} failed")
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), said
 

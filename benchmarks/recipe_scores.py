@@ -5,6 +5,7 @@
 Each seed is a process of its own, one after the other: `fmnist train RECIPE --all-data --seed N`.
 The file holds every seed's accuracy, loss and seconds, their mean and standard deviation, and what
 they were made with. It is written anew after each seed, and seeds that it holds are not run again.
+`--race` takes the seeds that `time_to_accuracy.py` has run instead of running them once more.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from typing import Any
 
 from fmnist.environment import git_commit, machine, versions
 from fmnist.files import write_whole
+from fmnist.models import make_network
+from fmnist.recipes import RECIPES
 
 
 def run_seed(recipe: str, seed: int) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def run_seed(recipe: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder, "run"))
         command = [sys.executable, "-m", "fmnist", "train", recipe, "--seed", str(seed)]
-        command += ["--all-data", "--out", out, "--json", "--quiet"]
+        command += ["--device", "cpu", "--all-data", "--out", out, "--json", "--quiet"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     said = json.loads(done.stdout)
     return {
@@ -76,6 +79,18 @@ def earlier_runs(path: Path, recipe: str) -> list[dict[str, Any]]:
     return runs
 
 
+def scores_of_race(path: Path, recipe: str) -> dict[str, Any]:
+    """Return the seeds of a race as a results file; they were trained by the same command."""
+    race = json.loads(path.read_text("utf-8"))
+    if race["recipe"] != recipe:
+        sys.exit(f"{path} is a race of {race['recipe']}")
+    network = make_network(RECIPES[recipe].network)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    runs = [{**run, "parameters": parameters} for run in race["runs"]["sprint"]]
+    made = {what: race[what] for what in ("versions", "machine", "git_commit")}
+    return {**summarise(recipe, runs), **made}
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, least and most."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -87,7 +102,12 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. N - 1")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--race", type=Path, help="results of time_to_accuracy.py")
     chosen = parser.parse_args()
+    if chosen.race:
+        result = scores_of_race(chosen.race, chosen.recipe)
+        write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
+        return
     runs = earlier_runs(chosen.out, chosen.recipe) if chosen.out.exists() else []
     for seed in range(chosen.seeds):
         if any(run["seed"] == seed for run in runs):

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import inference
 import memory
 import start_up
+import time_to_accuracy
+from fmnist.models import Classic, sprinter
 from rounds import ask_process, ratios, say, spread
 
 
@@ -77,3 +80,35 @@ def test_a_process_answers_in_json(tmp_path: Path) -> None:
     script.write_text("raise SystemExit(3)")
     with pytest.raises(subprocess.CalledProcessError):
         ask_process(str(script))
+
+
+def test_the_few_run_evenly_among_the_many() -> None:
+    turns = list(time_to_accuracy.in_turn(20, 3))
+    assert [seed for name, seed in turns if name == "sprint"] == list(range(20))
+    places = [place for place, (name, _) in enumerate(turns) if name == "notebook"]
+    assert places == [3, 11, 19]
+
+
+def test_the_race_is_summed_up() -> None:
+    def ours(accuracy: float, seconds: float) -> dict[str, Any]:
+        times = {"to_predictions": seconds, "starting": 2.0}
+        return {"accuracy": accuracy, "loss": 0.25, "seconds": times}
+
+    theirs = {"test_accuracy": 0.91, "test_loss": 0.3, "seconds": {"train": 210.0, "imports": 3.0}}
+    runs = {"sprint": [ours(0.92, 6.0), ours(0.94, 8.0)], "notebook": [theirs]}
+    found = time_to_accuracy.summarise(runs)
+    assert found["ratio"] == pytest.approx({"of_medians": 30, "least": 26.25, "most": 35})
+    accuracy = found["sprint"]["accuracy"]
+    assert accuracy["mean"] == pytest.approx(0.93)
+    assert accuracy["mean_less_two_standard_errors"] == pytest.approx(0.93 - 2 * 0.01)
+    assert found["sprint"]["to_predictions_seconds"]["median"] == 7
+
+
+def test_operations_are_counted_layer_by_layer() -> None:
+    classic = [784 * 9 * 32, 784 * 9 * 32 * 32, 196 * 9 * 32 * 64, 196 * 9 * 64 * 64]
+    classic += [3136 * 128, 1280]
+    expected = 6 * sum(classic) - 2 * classic[0]
+    assert time_to_accuracy.trained_operations(Classic()) == expected
+    sprint = [144 * 9 * 16 * 32, 36 * 9 * 32 * 64, 9 * 64 * 256, 2560]
+    # A product of matrices in the place of a convolution is counted too.
+    assert time_to_accuracy.trained_operations(sprinter()) == 6 * sum(sprint) - 2 * sprint[0]

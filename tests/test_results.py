@@ -20,7 +20,7 @@ def results(recipe: str) -> dict[str, Any]:
 
 
 def test_the_recipes_are_measured() -> None:
-    assert {recipe.name for recipe in SCORED} >= {"standard", "classic"}
+    assert {recipe.name for recipe in SCORED} >= {"sprint", "standard", "classic"}
 
 
 @pytest.mark.parametrize("recipe", SCORED, ids=lambda recipe: recipe.name)
@@ -51,3 +51,17 @@ def test_standard_keeps_its_promise() -> None:
     assert accuracy["n"] >= 5
     assert accuracy["mean_less_two_standard_errors"] >= 0.94
     assert results("standard")["train_seconds"]["median"] <= 180
+
+
+def test_sprint_wins_its_race() -> None:
+    race = results("time_to_accuracy")
+    accuracy = race["sprint"]["accuracy"]
+    assert (accuracy["n"], race["notebook"]["train_seconds"]["n"]) == (20, 3)
+    assert accuracy["mean_less_two_standard_errors"] >= 0.9254
+    assert race["ratio"]["of_medians"] >= 20
+    assert not race["git_commit"].endswith("-dirty")
+    scores = results("sprint")
+    assert [run["accuracy"] for run in scores["runs"]] == [
+        run["accuracy"] for run in race["runs"]["sprint"]
+    ]
+    assert scores["git_commit"] == race["git_commit"]

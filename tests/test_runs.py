@@ -153,6 +153,15 @@ def test_a_damaged_run_json_is_refused(run: Run, content: bytes, message: str) -
     assert "\n" not in str(told.value)
 
 
+def test_the_time_to_predictions_is_that_of_what_they_need(run: Run) -> None:
+    run.write({**FACTS, "seconds": {}})
+    run.set_seconds(setup=2.0, train=4.0, checkpoint=8.0, validation=16.0, predict=32.0)
+    assert "to_predictions" not in run.read()["seconds"]  # how long the data took is not known
+    run.set_seconds(data=1.0, evaluate=64.0, report=128.0)
+    assert run.read()["seconds"]["to_predictions"] == 1 + 2 + 4 + 8 + 32
+    assert run.read()["seconds"]["total"] == 255
+
+
 def test_run_json_keeps_what_is_written_and_adds_up_its_seconds(run: Run) -> None:
     assert run.read() == FACTS
     run.set_seconds(evaluate=3.0)

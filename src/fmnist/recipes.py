@@ -38,7 +38,7 @@ class Muon:
 
     learning_rate: float  # of the filters, whose updates are orthogonal matrices
     momentum: float
-    other_learning_rate: float  # of the first convolution, norms, biases and the last layer
+    other_learning_rate: float  # of norms, biases, the last layer, convolutions of one channel
     other_beta1: float = 0.9
     other_beta2: float = 0.95
 
@@ -199,6 +199,15 @@ SPRINT = Recipe(
     augmentation=Augmentation(flip=True),
     pruning=Pruning(easy=0.7, kept=0.4, whole_last=False),
     flip_at_test=True,
+    score=Score(
+        accuracy=0.92922,
+        sd=0.00132,
+        loss=0.280,
+        seeds=20,
+        seconds=6,
+        machine="2 cores of an AMD EPYC (Zen 4)",
+        results="benchmarks/results/sprint.json",
+    ),
 )
 
 RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC, SPRINT)}

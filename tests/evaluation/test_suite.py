@@ -216,6 +216,7 @@ def test_the_seconds_of_judging_and_showing_are_recorded(run: Run, data: Dataset
     seconds = run.read()["seconds"]
     assert seconds["evaluate"] > 0
     assert seconds["report"] > 0
+    assert seconds["predict"] > 0
     total = seconds.pop("total")
     assert total == pytest.approx(sum(seconds.values()))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist.recipes import Augmentation, Pruning, Recipe
-from fmnist.training.batches import Batch, Batches, epoch_lengths
+from fmnist.training.batches import Batch, Batches, _generator, epoch_lengths
 from tiny import TINY
 
 CPU = torch.device("cpu")
@@ -124,6 +124,20 @@ def test_the_first_and_the_last_epoch_are_whole() -> None:
     assert epoch_lengths(recipe, 100) == make(100, 10, PRUNED).lengths == [10, 6, 6, 10]
 
 
+def test_the_last_epoch_is_pruned_on_request() -> None:
+    pruning = Pruning(easy=0.7, kept=0.4, whole_last=False)
+    recipe = dataclasses.replace(PRUNED, pruning=pruning)
+    assert make(100, 10, recipe).lengths == [10, 6, 6, 6]
+    assert len(all_of(make(100, 10, recipe), 0, 3, torch.rand(100)).indices) == 30 + 28
+
+
+def test_flips_and_order_are_drawn_from_streams_of_their_own() -> None:
+    recipe = dataclasses.replace(PLAIN, augmentation=Augmentation(flip=True))
+    _, flips = make(60, 7, recipe)._vary(5, 0, torch.arange(60))
+    for entropy in ((5,), (5, 0), (5, 0, 1), (5, 0, 2)):
+        assert not torch.equal(flips, torch.randint(2, (60,), generator=_generator(*entropy)))
+
+
 def test_steps_are_located_in_epochs_of_different_length() -> None:
     batches = make(100, 10, PRUNED)
     located = [batches.locate(step) for step in range(32)]
@@ -149,11 +163,13 @@ def test_a_pruned_epoch_is_the_whole_one_in_the_mean() -> None:
     epochs=st.integers(1, 4),
     easy=st.floats(0.001, 0.999),
     kept=st.floats(0.001, 0.999),
+    whole_last=st.booleans(),
 )
 def test_lengths_are_the_batches_there_are(
-    n: int, size: int, epochs: int, easy: float, kept: float
+    n: int, size: int, epochs: int, easy: float, kept: float, whole_last: bool
 ) -> None:
-    batches = make(n, size, dataclasses.replace(PLAIN, epochs=epochs, pruning=Pruning(easy, kept)))
+    pruning = Pruning(easy, kept, whole_last)
+    batches = make(n, size, dataclasses.replace(PLAIN, epochs=epochs, pruning=pruning))
     for epoch, length in enumerate(batches.lengths):
         shown = list(batches.epoch(0, epoch, torch.rand(n)))
         assert len(shown) == length >= 1

@@ -190,7 +190,7 @@ def _fit(
                 began += save_state(run, state, stop)
                 saved_at = time.monotonic()
         end_epoch(state, epoch + 1, validation)
-        run.write_history(state.history)
+        state.seconds["checkpoint"] += _timed(run.write_history, state.history)
         watch(progress(state, epoch + 1, epoch_ended=True))
         state.begin_epoch()
         if state.step < state.steps and is_due:
@@ -201,5 +201,12 @@ def _fit(
 def _finish(run: Run, state: Training) -> None:
     """Write the weights, and into run.json that this is the end and what it cost."""
     check_finite(state, weights=True)
-    write_whole(run.weights, state.file())
+    state.seconds["checkpoint"] += _timed(write_whole, run.weights, state.file())
     run.finish(now(), state.seconds)
+
+
+def _timed(function: Callable[..., object], *arguments: object) -> float:
+    """Call a function and return the seconds it took."""
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began

@@ -27,8 +27,11 @@ class Optimizer(Protocol):
     learning_rate: float
     parameters: list[Tensor]
 
-    def step(self, share: float) -> None:
-        """Update the parameters from their gradients with `share` of the learning rate."""
+    def step(self, share: float | Tensor) -> None:
+        """Update the parameters from their gradients with `share` of the learning rate.
+
+        On a GPU it is a tensor (), which a recorded step reads anew each time.
+        """
 
     def moments(self) -> dict[str, Tensor]:
         """Return all that is remembered from step to step; writing into it restores it."""
@@ -40,13 +43,22 @@ class Muon:
     Filters (out, in, k, k) count as matrices (out, in * k * k). K. Jordan, "Muon" (2024).
     """
 
-    def __init__(self, filters: Sequence[Tensor], learning_rate: float, momentum: float) -> None:
+    def __init__(
+        self,
+        filters: Sequence[Tensor],
+        learning_rate: float,
+        momentum: float,
+        precision: str = "float32",
+    ) -> None:
+        """Orthogonalise in `precision`, "float32" or "bfloat16" where the processor has it."""
         self.parameters, self.learning_rate, self.momentum = list(filters), learning_rate, momentum
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.averages = [torch.zeros_like(bank) for bank in filters]
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
+    def step(self, share: float | Tensor) -> None:
         """Update every filter that has a gradient."""
+        rate = self.learning_rate * share
         for bank, average in zip(self.parameters, self.averages, strict=True):
             if bank.grad is None:
                 continue
@@ -54,8 +66,11 @@ class Muon:
             nesterov = bank.grad.add(average, alpha=self.momentum)
             # Each filter bank keeps its norm sqrt(out): only its direction is learned.
             bank.mul_(len(bank) ** 0.5 / (bank.norm() + 1e-7))
-            update = orthogonal(nesterov.flatten(1)).view_as(bank)
-            bank.add_(update, alpha=-self.learning_rate * share)
+            update = orthogonal(nesterov.flatten(1), self.dtype).view_as(bank)
+            if isinstance(rate, float):
+                bank.add_(update, alpha=-rate)
+            else:
+                bank.sub_(update * rate)
 
     def moments(self) -> dict[str, Tensor]:
         """Return the averages of gradients."""
@@ -80,7 +95,7 @@ class Adam:
         self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
+    def step(self, share: float | Tensor) -> None:
         """Update every parameter that has a gradient."""
         lists = self.parameters, self.averages, self.squares, self.steps
         some = [each for each in zip(*lists, strict=True) if each[0].grad is not None]
@@ -112,11 +127,14 @@ class Adam:
         }
 
 
-def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
-    """Return a matrix (m, n) near the U V^T of the given one's U S V^T, in its dtype."""
+def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 3) -> Tensor:
+    """Return a matrix (m, n) near the U V^T of the given one's U S V^T, in its dtype.
+
+    Large ones are multiplied in `dtype`.
+    """
     a, b, c = _QUINTIC
     # bfloat16 loses more by the conversions within a small product than its arithmetic gains.
-    x = matrix.bfloat16() if min(matrix.shape) > _SMALL else matrix
+    x = matrix.to(dtype) if min(matrix.shape) > _SMALL else matrix
     x = x / (x.norm() + 1e-7)
     if matrix.shape[0] > matrix.shape[1]:
         x = x.T
@@ -127,8 +145,12 @@ def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
     return result.to(matrix.dtype)
 
 
-def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
+def make_optimizers(
+    network: nn.Module, recipe: Recipe, precision: str = "float32"
+) -> list[Optimizer]:
     """Return the optimizers of a recipe over all parameters that are trained.
+
+    `precision` is that of the device.
 
     Raises ModelError if there are none.
     """
@@ -145,7 +167,7 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
             betas = (muon.other_beta1, muon.other_beta2)
             made: list[Optimizer] = []
             if filters:
-                made.append(Muon(filters, muon.learning_rate, muon.momentum))
+                made.append(Muon(filters, muon.learning_rate, muon.momentum, precision))
             if others:
                 made.append(Adam(others, muon.other_learning_rate, betas, epsilon=1e-8))
             return made

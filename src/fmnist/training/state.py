@@ -1,5 +1,6 @@
 """All that changes while a network is trained, and how it goes into a checkpoint and comes back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from fmnist.errors import ModelError
 from fmnist.recipes import Recipe
 from fmnist.training.batches import Batch
+from fmnist.training.capture import CapturedStep
 from fmnist.training.checkpoint import Checkpoint, portable
 from fmnist.training.device import Device, on_device
 from fmnist.training.inference import infer
@@ -27,8 +29,8 @@ class State:
         """Start at step 0 of `steps` on `images` images; the network is moved to the device."""
         self.recipe, self.steps, self.device = recipe, steps, device
         self.network = on_device(network, device).train()
-        self.optimizers = make_optimizers(self.network, recipe)
-        self.rate_share = 0.0  # of the optimizers' learning rates, at the step last made
+        self.optimizers = make_optimizers(self.network, recipe, device.precision)
+        self.rate_share: float | Tensor = 0.0  # of the learning rates, at the step last made
         self.step = 0
         # What each image cost when last seen, without label smoothing: now, and before this epoch.
         self.losses = torch.zeros(2, images, device=device.torch)
@@ -37,14 +39,30 @@ class State:
         self.history: list[dict[str, Any]] = []
         self.seconds = dict.fromkeys(("setup", "train", "checkpoint", "validation"), 0.0)
         self.epoch_seconds = 0.0
+        self._make_step: Callable[[Batch], None] = self._learn
+        # A person's own network may do in Python what a recording would do once and never again.
+        if device.name == "cuda" and isinstance(recipe.network, str):
+            self.rate_share = torch.zeros((), device=device.torch)
+            forget = self.network.zero_grad
+            self._make_step = CapturedStep(self._learn, recipe.batch_size, forget)
 
     @property
     def learning_rate(self) -> float:
         """The first optimizer's learning rate at the step last made."""
-        return self.optimizers[0].learning_rate * self.rate_share
+        return self.optimizers[0].learning_rate * float(self.rate_share)
 
     def advance(self, batch: Batch) -> None:
         """Make one step."""
+        share = rate_at(self.recipe, self.step, self.steps)
+        if isinstance(self.rate_share, Tensor):
+            self.rate_share.fill_(share)
+        else:
+            self.rate_share = share
+        self._make_step(batch)
+        self.step += 1
+
+    def _learn(self, batch: Batch) -> None:
+        """Forward, backward, update; nothing in it depends on the number of the step."""
         with self.device.autocast():
             logits = self.network(batch.x.contiguous(memory_format=torch.channels_last))
         # The loss of each image once as validation counts it, and with its label smoothed.
@@ -53,11 +71,9 @@ class State:
         smoothing = self.recipe.label_smoothing
         smoothed = (1 - smoothing) * losses - smoothing * log_probabilities.mean(1)
         (smoothed * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
-        self.rate_share = rate_at(self.recipe, self.step, self.steps)
         for optimizer in self.optimizers:
             optimizer.step(self.rate_share)
         self.network.zero_grad()
-        self.step += 1
         self._note(batch, losses.detach(), logits.detach())
 
     def _note(self, batch: Batch, losses: Tensor, logits: Tensor) -> None:
