@@ -29,7 +29,7 @@ from rounds import ask_process, provenance, ratios, say, spread, write_results
 
 IMAGES = (1, 32, 256, 1000, 10_000)  # in a call
 LARGEST_BATCH = 1000  # of all but our classifier, which cuts what it is handed itself
-SECONDS, QUICK = 1.0, 0.05  # of one figure, after a first call
+SECONDS, QUICK = 0.5, 0.05  # of one figure, after a first call
 CALLS = (2, 400)  # at least and at most, however long they take
 
 Ask: TypeAlias = Callable[[NDArray[np.uint8]], object]

@@ -133,8 +133,8 @@ def step() -> str:
     peak = max(found["convolution_gflops"].items(), key=lambda shape: shape[1])
     return table(["part", "milliseconds", "share"], [*rows, ["whole", f"{whole:.2f}", ""]]) + (
         f"\n{found['gflop_a_step']:.2f} GFLOP a step, {found['gflops']} GFLOP/s: "
-        f"{100 * found['share_of_peak']:.0f} % of the {peak[1]:.0f} GFLOP/s that the fastest bfloat16 "
-        f"convolution found here reaches forward ({peak[0]}, batch 256).\n"
+        f"{100 * found['share_of_peak']:.0f} % of the {peak[1]:.0f} GFLOP/s that the fastest "
+        f"bfloat16 convolution found here reaches forward ({peak[0]}, batch 256).\n"
     )
 
 
@@ -153,8 +153,8 @@ def inference() -> str:
             rows.append([f"`{model['recipe']}`", engine, *figures])
     header = ["network", "engine", *(f"threads: {count}" for count in found["threads"])]
     said = [
-        f"`{model['recipe']}` has {100 * model['test_accuracy']['float32']:.2f} % on the test split "
-        f"in float32 and {100 * model['test_accuracy']['int8']:.2f} % in int8"
+        f"`{model['recipe']}` has {100 * model['test_accuracy']['float32']:.2f} % on the test "
+        f"split in float32 and {100 * model['test_accuracy']['int8']:.2f} % in int8"
         for model in found["models"]
     ]
     return (

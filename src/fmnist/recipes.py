@@ -184,6 +184,15 @@ STANDARD = Recipe(
     augmentation=Augmentation(flip=True, shift=1),
     pruning=Pruning(easy=0.7, kept=0.4),
     flip_at_test=True,
+    score=Score(
+        accuracy=0.94274,
+        sd=0.00046,
+        loss=0.244,
+        seeds=5,
+        seconds=122,
+        machine="2 cores of an AMD EPYC (Zen 4)",
+        results="benchmarks/results/standard.json",
+    ),
 )
 
 SPRINT = Recipe(

@@ -9,7 +9,6 @@ import torch
 
 from fmnist.models import make_network
 from fmnist.recipes import RECIPES
-from fmnist.training import capture
 from fmnist.training.batches import Batch
 from fmnist.training.capture import WARM_UP, CapturedStep
 from fmnist.training.device import Device
@@ -23,10 +22,11 @@ class Stream:
         """Wait for nothing."""
 
 
+recordings: list["Graph"] = []  # the one that is being made, if any
+
+
 class Graph:
     """Stands for a CUDA graph: remembers what was recorded, and does it when replayed."""
-
-    recording: "Graph | None" = None
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -43,11 +43,11 @@ class Graph:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
     def recording(graph: Graph) -> Iterator[None]:
-        Graph.recording = graph
+        recordings.append(graph)
         try:
             yield
         finally:
-            Graph.recording = None
+            recordings.clear()
 
     for name, stand_in in {
         "Stream": Stream,
@@ -56,7 +56,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         "CUDAGraph": Graph,
         "graph": recording,
     }.items():
-        monkeypatch.setattr(capture.torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch.cuda, name, stand_in)
 
 
 def batch(number: int, size: int = 4) -> Batch:
@@ -72,10 +72,10 @@ def listener(seen: list[int]) -> Callable[[Batch], None]:
             assert {int(part[0].flatten()[0]) for part in given[:3]} == {int(given.y[0])}
             seen.append(int(given.y[0]))
 
-        if Graph.recording is None:
-            note()
+        if recordings:
+            recordings[0].calls.append(note)
         else:
-            Graph.recording.calls.append(note)
+            note()
 
     return step
 
@@ -86,8 +86,8 @@ def test_every_batch_is_learned_from_once_and_in_order() -> None:
     for number in range(10):
         captured(batch(number, size=3 if number == 7 else 4))
     assert seen == list(range(10))
-    assert isinstance(captured.graph, Graph)
-    assert captured.graph.replays == 10 - WARM_UP - 1  # without the warm-up and the smaller batch
+    # Without the warm-up and the smaller batch.
+    assert getattr(captured.graph, "replays", None) == 10 - WARM_UP - 1
 
 
 def test_what_cannot_be_recorded_goes_on_without(
@@ -99,13 +99,13 @@ def test_what_cannot_be_recorded_goes_on_without(
     streams: list[object] = []
 
     def fail_in_the_middle(given: Batch) -> None:
-        if Graph.recording is not None:
+        if recordings:
             gradients.append("of the dead graph")
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         assert gradients == []
         step(given)
 
-    monkeypatch.setattr(capture.torch.cuda, "set_stream", streams.append)
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
     captured = CapturedStep(fail_in_the_middle, 4, forget=gradients.clear)
     for number in range(8):
         captured(batch(number))
@@ -118,9 +118,7 @@ def test_what_cannot_be_recorded_goes_on_without(
 
 def test_a_step_with_its_rate_in_a_tensor_is_the_same_step() -> None:
     recipe = dataclasses.replace(RECIPES["sprint"], batch_size=8)
-    given = Batch(
-        torch.rand(8, 1, 28, 28), torch.arange(8), torch.arange(8), torch.full((8,), 1.5)
-    )
+    given = Batch(torch.rand(8, 1, 28, 28), torch.arange(8), torch.arange(8), torch.full((8,), 1.5))
     states = []
     for share in (0.0, torch.zeros(())):
         torch.manual_seed(0)

@@ -121,7 +121,7 @@ def _easy_and_kept(pruning: Pruning, images: int) -> tuple[int, int]:
 
 
 def _is_pruned(recipe: Recipe, epoch: int) -> bool:
-    """Tell whether an epoch leaves images out: never the first, which has yet to see their losses."""
+    """Tell whether an epoch leaves images out; never the first, which has no losses yet."""
     pruning = recipe.pruning
     if pruning is None or epoch == 0:
         return False

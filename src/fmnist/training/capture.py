@@ -47,7 +47,7 @@ class CapturedStep:
 
     def _step_aside(self, batch: Batch) -> None:
         """Step on another stream than the default one, as what will be recorded wants it."""
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             self.step(batch)
@@ -62,7 +62,9 @@ class CapturedStep:
                 self.step(kept)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            log.warning("the step cannot be recorded as a CUDA graph (%s); going on without", reason)
+            log.warning(
+                "the step cannot be recorded as a CUDA graph (%s); going on without", reason
+            )
             self.failed = True
             torch.cuda.set_stream(stream)  # a recording that fails can leave its own behind
             self.forget()
@@ -71,7 +73,8 @@ class CapturedStep:
         return True
 
     def _replay(self, batch: Batch) -> None:
-        assert self.graph is not None and self.batch is not None
+        assert self.graph is not None
+        assert self.batch is not None
         for kept, part in zip(self.batch, batch, strict=True):
             kept.copy_(part)
         self.graph.replay()

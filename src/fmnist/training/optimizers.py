@@ -20,7 +20,7 @@ _SMALL = 64
 class Optimizer(Protocol):
     """What updates some of a network's parameters.
 
-    Not a `torch.optim.Optimizer`: making one of those imports PyTorch's compiler, which takes longer
+    Not a `torch.optim.Optimizer`: making one of those imports PyTorch's compiler, which takes more
     than a tenth of the shortest training here.
     """
 
