@@ -61,16 +61,28 @@ def test_imports_are_read_from_pythons_own_table() -> None:
     assert all(0 <= alone <= whole for alone, whole, _ in rows)
 
 
+PEAKS = """
+import sys
+import memory
+
+small, said = memory.measure_process([sys.executable, "-c", "print('done')"])
+large, _ = memory.measure_process([sys.executable, "-c", "x = b'x' * (300 * 2**20)"])
+assert said == "done\\n"
+assert large > 300 > small, (small, large)
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+assert 1 < memory.measure_process(sleep, seconds=1)[0] < large
+memory.measure_process([sys.executable, "-c", "raise SystemExit(3)"], seconds=60)
+"""
+
+
 def test_the_peak_of_a_process_is_seen() -> None:
-    small, said = memory.measure_process([sys.executable, "-c", "print('done')"])
-    large, _ = memory.measure_process([sys.executable, "-c", "x = b'x' * (300 * 2**20)"])
-    assert said == "done\n"
-    assert large > 300
-    assert large > small
-    stopped, _ = memory.measure_process(
-        [sys.executable, "-c", "import time; time.sleep(60)"], seconds=1
+    """In a small process, since a child's peak begins at its parent's."""
+    folder = Path(memory.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", PEAKS], cwd=folder, capture_output=True, text=True, timeout=60
     )
-    assert 1 < stopped < large
+    assert (done.returncode, "failed" in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_process_answers_in_json(tmp_path: Path) -> None:
