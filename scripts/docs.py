@@ -92,8 +92,8 @@ def race() -> str:
         f"| {their_seconds['median']:.0f} ({their_seconds['min']:.0f} to "
         f"{their_seconds['max']:.0f}) | {their_seconds['n']} |\n\n"
         f"**{ratio['of_medians']:.0f} times as fast** ({ratio['least']:.0f} to "
-        f"{ratio['most']:.0f}), in turn in one run; starting Python, importing and tidying up takes "
-        f"{ours['starting_seconds']['median']:.1f} s more with ours, "
+        f"{ratio['most']:.0f}), in turn in one run; starting Python, importing and tidying up "
+        f"takes {ours['starting_seconds']['median']:.1f} s more with ours, "
         f"{theirs['import_seconds']['median']:.1f} s with Keras. Mean less two standard errors: "
         f"{100 * accuracy['mean_less_two_standard_errors']:.2f} %.\n"
     )
