@@ -205,7 +205,7 @@ def _check_shapes(network: nn.Module) -> None:
     network.eval()
     try:
         logits = network(torch.zeros(2, 1, 28, 28))
-    except Exception as error:
+    except Exception as error:  # a person's own code again
         raise ModelError(f"the network fails on images (n, 1, 28, 28): {_say(error)}") from error
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, 10):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

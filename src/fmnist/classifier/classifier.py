@@ -121,7 +121,7 @@ def _checked(session: onnxruntime.InferenceSession, facts: Mapping[str, Any]) ->
     for n in (1, 3):
         try:
             logits = classifier.logits(np.zeros((n, 28, 28), np.uint8))
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's again: a graph may load and still not run
             raise ModelError(f"it fails on black images: {_say(error)}") from error
         if logits.shape != (n, 10) or not np.isfinite(logits).all():
             raise ModelError("it does not answer black images with finite logits (n, 10)")
