@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,17 @@ def run_seed(recipe: str, seed: int) -> dict[str, Any]:
         out = str(Path(folder, "run"))
         command = [sys.executable, "-m", "fmnist", "train", recipe, "--seed", str(seed)]
         command += ["--device", "cpu", "--all-data", "--out", out, "--json", "--quiet"]
+        began = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        wall = time.perf_counter() - began
     said = json.loads(done.stdout)
+    seconds = said["seconds"]
     return {
         "seed": seed,
         "accuracy": said["test"]["accuracy"],
         "loss": said["test"]["loss"],
         "parameters": said["parameters"],
-        "seconds": said["seconds"],
+        "seconds": {**seconds, "process": wall, "starting": wall - seconds["total"]},
     }
 
 

@@ -13,40 +13,19 @@ a step goes, and what share it reaches of the fastest bfloat16 convolution found
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from recipe_scores import run_seed
 from rounds import ask_process, provenance, say, spread, write_results
 
 CLAIM = 0.9254  # of the published README
 NOTEBOOK = Path(__file__).parent / "notebook.py"
 # (channels in and out, pixels) of 3x3 convolutions, batch 256, among which the peak is looked for.
 SHAPES = ((128, 14), (64, 14), (256, 7), (128, 7), (64, 7), (256, 3), (128, 3))
-
-
-def sprint(recipe: str, seed: int) -> dict[str, Any]:
-    """Train and judge one seed in a new process and return what it came to."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "fmnist", "train", recipe, "--seed", str(seed)]
-        command += ["--device", "cpu", "--all-data", "--out", str(Path(folder, "run"))]
-        command += ["--json", "--quiet"]
-        began = time.perf_counter()
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        wall = time.perf_counter() - began
-    said = json.loads(done.stdout)
-    seconds = said["seconds"]
-    return {
-        "seed": seed,
-        "accuracy": said["test"]["accuracy"],
-        "loss": said["test"]["loss"],
-        "seconds": {**seconds, "process": wall, "starting": wall - seconds["total"]},
-    }
 
 
 def in_turn(sprints: int, notebooks: int) -> Iterator[tuple[str, int]]:
@@ -62,7 +41,7 @@ def race(recipe: str, sprints: int, notebooks: int) -> dict[str, list[dict[str, 
     results: dict[str, list[dict[str, Any]]] = {"sprint": [], "notebook": []}
     for name, seed in in_turn(sprints, notebooks):
         if name == "sprint":
-            result = sprint(recipe, seed)
+            result = run_seed(recipe, seed)
             took, accuracy = result["seconds"]["to_predictions"], result["accuracy"]
         else:
             result = ask_process(str(NOTEBOOK), "--seed", str(seed))
