@@ -30,6 +30,11 @@ def test_a_missing_extra_says_how_to_get_it() -> None:
     assert str(told) == "torch is not installed; run: pip install 'fmnist[train]'"
 
 
+def test_a_missing_extra_has_the_name_that_is_installed() -> None:
+    told = missing_extra(ModuleNotFoundError("No module", name="sklearn.base"))
+    assert str(told) == "scikit-learn is not installed; run: pip install 'fmnist[train]'"
+
+
 def test_keras_comes_with_an_extra_of_its_own() -> None:
     for name in ("keras", "tensorflow.python", "h5py"):
         told = missing_extra(ModuleNotFoundError("No module", name=name))

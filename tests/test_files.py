@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fmnist.files import try_lock, write_whole
+from fmnist.files import try_lock, write_whole, written_whole
 
 HOLD_A_LOCK = """
 import sys, pathlib, fmnist.files
@@ -95,6 +95,24 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
             write_whole(path, b"the new content")
     assert (path.read_bytes() if path.exists() else None) == old
     assert os.listdir(tmp_path) == ([] if old is None else ["file"])
+
+
+def write_half(path: Path) -> None:
+    with written_whole(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+
+def test_a_file_written_in_parts_is_there_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with written_whole(path) as file:
+        file.write(b"one ")
+        assert not path.exists()
+        file.write(b"two")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
+    assert path.read_bytes() == b"one two"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_the_content_is_on_disk_before_its_name_and_the_name_before_the_return(

@@ -2,6 +2,7 @@
 
 FmnistError
 ├── DataError      the data set: missing, damaged, or another one
+├── PhotoError     a picture: cannot be read, or is too large
 ├── RunError       a run directory or a recipe: missing, taken, incomplete, failed
 │   └── Stopped    a signal stopped the training, whose state is saved
 ├── ModelError     a network or its weights: do not fit, not finite
@@ -17,6 +18,10 @@ class FmnistError(Exception):
 
 class DataError(FmnistError):
     """The data set cannot be had, or is not Fashion-MNIST."""
+
+
+class PhotoError(FmnistError):
+    """A picture cannot be read."""
 
 
 class RunError(FmnistError):
@@ -44,13 +49,17 @@ class MissingExtra(FmnistError):
 
 _EXTRAS = {
     **dict.fromkeys(
-        ("torch", "safetensors", "jinja2", "matplotlib", "onnx", "onnxscript"), "train"
+        ("torch", "safetensors", "matplotlib", "onnx", "onnxscript", "sklearn"), "train"
     ),
     **dict.fromkeys(("keras", "tensorflow", "h5py"), "keras"),
+    "captum": "explain",
 }
+_INSTALLED_AS = {"sklearn": "scikit-learn"}
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
     """Return what to tell the user if the module that was not found comes with an extra."""
     package = (error.name or "").partition(".")[0]
-    return MissingExtra(package, _EXTRAS[package]) if package in _EXTRAS else None
+    if package not in _EXTRAS:
+        return None
+    return MissingExtra(_INSTALLED_AS.get(package, package), _EXTRAS[package])

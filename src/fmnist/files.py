@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -14,19 +15,32 @@ def write_whole(path: Path, content: bytes) -> None:
     The temporary file lies beside the target (another disk could not be renamed from) and is
     removed if anything fails. Raises OSError that names `path`, for example when the disk is full.
     """
+    with written_whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write into that becomes `path` when the block ends, and only if it ends well.
+
+    For content that should not lie in memory at once; otherwise as `write_whole`. An OSError of
+    the block is taken to be this file's.
+    """
     try:
-        _write_and_rename(path, content)
+        with _renamed_at_the_end(path) as file:
+            yield file
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _write_and_rename(path: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def _renamed_at_the_end(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
