@@ -88,7 +88,7 @@ def onnx_engines(folder: str, threads: int) -> Iterator[tuple[str, Ask]]:
                 session.run(["logits"], {"images": part}) for part in _batches(x)
             ],
         )
-        yield f"classifier {precision}", classifier.predict
+        yield f"classifier {precision}", classifier.classes
 
 
 ENGINES = {"keras": keras_engines, "torch": torch_engines, "onnx": onnx_engines}
@@ -135,7 +135,7 @@ def export(run: str, folder: Path) -> dict[str, Any]:
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     test = load_dataset().split("test")
     right = {
-        precision: fmnist.load_classifier(folder / f"{precision}.onnx").predict(test.images)
+        precision: fmnist.load_classifier(folder / f"{precision}.onnx").classes(test.images)
         for precision in ("float32", "int8")
     }
     return {

@@ -160,7 +160,7 @@ def inference() -> str:
     return (
         table(header, rows)
         + "\nOne image in a call, and the most images a second at any batch size. "
-        + f"{'; '.join(said)}. `classifier` is `fmnist.load_classifier(…).predict`.\n"
+        + f"{'; '.join(said)}. `classifier` is `fmnist.load_classifier(…).classes`.\n"
     )
 
 

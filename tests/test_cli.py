@@ -1,6 +1,7 @@
 """The verbs as a user meets them: exit status, stdout, stderr and files."""
 
 import contextlib
+import csv
 import io
 import json
 import logging
@@ -372,6 +373,209 @@ def test_export_says_where_and_how_near(fmnist: Fmnist, judged: Path) -> None:
     assert "a.safetensors exists" in fmnist(*command, "--out", "a.safetensors").error()
 
 
+# predict
+
+KEYS = ["path", "label", "class_index", "probability", "accepted", "top", "warnings"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """./photos with three garments as PNG and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(synthetic.make(1, seed=2)[0][:3]):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def lines(done: Done) -> list[dict[str, Any]]:
+    """The JSON objects on stdout, each on a line of its own."""
+    assert done.out.endswith("}\n")
+    return [json.loads(line) for line in done.out.split("\n")[:-1]]
+
+
+def test_predict_is_a_json_object_a_line_in_input_order(fmnist: Fmnist, pictures: Path) -> None:
+    given = ["photos/2.png", "photos/*.png", "nothing*", "photos/0.png", "none.jpg"]
+    done = fmnist("predict", *given, "--json")
+    assert (done.status, done.err) == (1, "")
+    told = lines(done)
+    in_folder = [f"photos/{name}.png" for name in ("0", "1", "2", "broken")]
+    expected = ["photos/2.png", *in_folder, "nothing*", "photos/0.png", "none.jpg"]
+    assert [line["path"] for line in told] == expected
+    for line in told:
+        if line["path"] in ("photos/broken.png", "nothing*", "none.jpg"):
+            assert list(line) == ["path", "error"]
+            assert line["error"]
+        else:
+            assert list(line) == KEYS
+            assert CLASS_NAMES[line["class_index"]] == line["label"] == line["top"][0]["label"]
+            assert 0 < line["probability"] <= 1
+            assert len(line["top"]) == 3
+            assert set(line["top"][0]) == {"label", "class_index", "probability"}
+    assert told[0] == told[3]
+
+
+def test_predict_exits_0_where_all_could_be_read(fmnist: Fmnist, pictures: Path) -> None:
+    (pictures / "broken.png").unlink()
+    done = fmnist("predict", "photos", "--json", "--top", "10")
+    assert (done.status, done.err) == (0, "")
+    assert [len(line["top"]) for line in lines(done)] == [10] * 3
+
+
+def test_predict_as_csv(fmnist: Fmnist, pictures: Path) -> None:
+    (pictures / 'a,"b".png').write_bytes((pictures / "0.png").read_bytes())
+    done = fmnist("predict", "photos", "--csv")
+    assert (done.status, done.err) == (1, "")
+    rows = list(csv.DictReader(io.StringIO(done.out, newline=""), strict=True))
+    assert list(rows[0]) == [*KEYS[:5], "warnings", "error"]
+    names = ["0.png", "1.png", "2.png", 'a,"b".png', "broken.png"]
+    assert [row["path"] for row in rows] == [f"photos/{name}" for name in names]
+    same = [{key: row[key] for key in row if key != "path"} for row in rows]
+    assert same[0] == same[3]
+    for row in rows[:4]:
+        assert CLASS_NAMES[int(row["class_index"])] == row["label"]
+        assert 0 < float(row["probability"]) <= 1
+        assert row["accepted"] in ("true", "false")
+        assert row["error"] == ""
+    assert (rows[4]["label"], rows[4]["accepted"]) == ("", "")
+    assert rows[4]["error"]
+
+
+def test_predict_off_a_terminal_is_a_line_a_picture(fmnist: Fmnist, pictures: Path) -> None:
+    done = fmnist("predict", "photos")
+    assert done.status == 1
+    assert done.err.startswith("fmnist: photos/broken.png: ")
+    assert done.err.count("\n") == 1
+    told = lines(fmnist("predict", "photos/[0-2].png", "--json"))
+    for line, answer in zip(done.out.splitlines(), told, strict=True):
+        assert answer["path"] in line
+        assert f"{100 * answer['probability']:.0f} %" in line
+        assert ("not sure" in line) is not answer["accepted"]
+        assert line.startswith(answer["label"] if answer["accepted"] else "not sure")
+        assert "\x1b" not in line
+    more = fmnist("predict", "photos/0.png", "--top", "4").out
+    assert all(guess["label"] in more for guess in told[0]["top"])
+    assert more.count(" %") == 1 + 4
+
+
+def test_predict_reads_a_picture_from_stdin(
+    fmnist: Fmnist, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped = io.TextIOWrapper(io.BytesIO((pictures / "1.png").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", piped)
+    (told,) = lines(fmnist("predict", "-", "--json"))
+    (read,) = lines(fmnist("predict", "photos/1.png", "--json"))
+    assert told == {**read, "path": "-"}
+
+
+def test_predict_asks_another_model(fmnist: Fmnist, judged: Path, pictures: Path) -> None:
+    export = ["export", "run", "--recipe", OWN, "--format", "onnx", "--out", "mine.onnx"]
+    assert fmnist(*export).status == 0
+    shipped = fmnist("predict", "photos/0.png", "--json")
+    mine = fmnist("predict", "photos/0.png", "--model", "mine.onnx", "--json")
+    assert (mine.status, mine.err) == (0, "")
+    assert lines(mine)[0]["probability"] != lines(shipped)[0]["probability"]
+    said = fmnist("predict", "photos/0.png", "--model", "run").error()
+    assert f"export run --recipe {OWN} --format onnx --out mine.onnx" in said
+
+
+def test_predict_writes_a_gallery_and_steps(fmnist: Fmnist, pictures: Path) -> None:
+    options = ["--gallery", "out/page.html", "--save-steps", "steps", "--explain"]
+    done = fmnist("predict", "photos", *options, "--json")
+    assert done.status == 1
+    assert len(lines(done)) == 4
+    page = (pictures.parent / "out" / "page.html").read_text("utf-8")
+    for name in ("0", "1", "2", "broken"):
+        assert f"photos/{name}.png" in page
+    assert page.count("<figcaption>What counted<") == 3
+    written = {path.name for path in (pictures.parent / "steps").iterdir()}
+    steps = ("original", "mask", "cutout", "image", "enlarged", "explained")
+    assert written == {f"{number}-{step}.png" for number in range(3) for step in steps}
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such names there")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("[red]a.png", "[b]a[0].png", ":smile:.png", "a\nb.png", "a\x1b[31m\tb.png"),
+        *("\udcff.png", "a\u2028b.png", "a\x85b.png", "a\u202eb.png", "=1+1.png", "ä 服.png"),
+    ],
+)
+def test_predict_is_not_broken_by_a_name(fmnist: Fmnist, pictures: Path, name: str) -> None:
+    folder = pictures.parent / "odd"
+    folder.mkdir()
+    (folder / name).write_bytes((pictures / "0.png").read_bytes())
+    done = fmnist("predict", "odd", "--json")
+    (told,) = [json.loads(line) for line in done.out.splitlines()]
+    assert told["path"] == f"odd/{name}"
+    (row,) = csv.DictReader(io.StringIO(fmnist("predict", "odd", "--csv").out, newline=""))
+    assert row["path"] == f"odd/{name}".replace("\udcff", "\\udcff")
+    plain = fmnist("predict", "odd")
+    assert len(plain.out.splitlines()) == 1
+    assert plain.out.rstrip("\n").isprintable()
+    if name.isprintable():
+        assert f"odd/{name}" in plain.out
+    (folder / name).write_bytes(b"no picture")
+    broken = fmnist("predict", "odd")
+    assert (broken.status, broken.out) == (1, "")
+    assert len(broken.err.splitlines()) == 1
+    assert broken.err.rstrip("\n").isprintable()
+    html = fmnist("predict", "odd", "--gallery", "a.html", "--json")
+    assert (html.status, html.err) == (1, "")
+
+
+def in_a_process(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`fmnist predict *arguments`, started; as without the extra `train`."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'safetensors', 'onnx', 'sklearn', 'matplotlib', 'keras'):\n"
+        "    sys.modules[name] = None\n"
+        "from fmnist.cli import main; main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, "predict", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def test_predict_needs_nothing_of_the_extra_train(pictures: Path) -> None:
+    options = ["--gallery", "a.html", "--save-steps", "steps", "--explain", "--json"]
+    out, err = in_a_process(pictures.parent, "photos", *options).communicate(timeout=60)
+    assert err == ""
+    assert len(out.splitlines()) == 4
+    refused = in_a_process(pictures.parent, "photos", "--model", "photos")
+    assert "holds no run.json" in refused.communicate(timeout=60)[1]
+
+
+def test_a_reader_may_leave_before_the_end(pictures: Path) -> None:
+    process = in_a_process(pictures.parent, *["photos"] * 500, "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["path"] == "photos/0.png"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
+def test_ctrl_c_ends_predict_after_whole_lines(pictures: Path) -> None:
+    process = in_a_process(pictures.parent, *["photos"] * 5000, "--json")
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "fmnist: interrupted"
+    told = [json.loads(line) for line in (first + rest).splitlines()]
+    assert told[0]["path"] == "photos/0.png"
+    assert 0 < len(told) < 20_000
+
+
 # doctor
 
 
@@ -449,6 +653,9 @@ NO_GPU = "mps" if torch.cuda.is_available() else "cuda"
         ("evaluate nowhere", "nowhere is not a directory"),
         ("evaluate run", "name its recipe to allow it: fmnist evaluate run --recipe"),
         ("report nowhere", "nowhere is not a directory"),
+        ("predict a.jpg --model nowhere", "nowhere cannot be read: No such file"),
+        ("predict a.jpg --model recipe_of_my_own.py", "is not an ONNX model"),
+        ("predict a.jpg --gallery recipe_of_my_own.py/a.html", "recipe_of_my_own.py"),
         ("data --data-dir nowhere", "nowhere"),
         ("data --samples recipe_of_my_own.py/sheet.png", "py/sheet.png cannot be written"),
     ],
@@ -506,6 +713,14 @@ def test_an_error_of_the_system_is_one_line(
         "report",
         "export run --format keras",
         "export run --format h5 --out a.h5",
+        "predict",
+        "predict --json",
+        "predict a.jpg --top 0",
+        "predict a.jpg --top 11",
+        "predict a.jpg --csv --json",
+        "predict a.jpg --explain",
+        "predict a.jpg --explain --json",
+        "predict --gallery a.jpg b.jpg",
     ],
 )
 def test_bad_usage_exits_2(fmnist: Fmnist, command: str) -> None:
@@ -538,7 +753,7 @@ def test_version(fmnist: Fmnist) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["data", "recipes", "train", "evaluate", "report", "export", "doctor"]
+    "verb", ["data", "recipes", "train", "evaluate", "report", "export", "predict", "doctor"]
 )
 def test_the_help_of_every_verb_has_an_example(fmnist: Fmnist, verb: str) -> None:
     done = fmnist(verb, "--help")

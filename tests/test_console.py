@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import sys
 from typing import Any
@@ -108,4 +110,81 @@ def test_progress_on_a_terminal_is_a_bar(
 def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with console.training_progress(quiet=True) as show:
         show(PROGRESS)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("text", ["a\x85b", "a\u2028b", "\udcff", "\u202eb"])
+def test_json_stays_one_line_and_writable_whatever_is_in_it(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.print_json({"path": text})
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) == 1
+    assert told.isascii()
+    assert json.loads(told) == {"path": text}
+
+
+def test_csv_keeps_cells_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["a,b", 'c"d', "e\nf\rg", "", " h "]
+    console.print_csv(cells)
+    console.print_csv(["\udcff"])
+    told = capsys.readouterr().out
+    assert list(csv.reader(io.StringIO(told, newline=""), strict=True)) == [cells, ["\\udcff"]]
+
+
+def test_what_moves_a_cursor_is_escaped() -> None:
+    assert console.printable("ä b/服.jpg") == "ä b/服.jpg"
+    assert console.printable("a\n\t\x1b[31m\u202e\udcff") == r"a\n\t\x1b[31m\u202e\udcff"
+
+
+def both_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_pictures_are_counted_below_their_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_terminals(monkeypatch)
+    with console.picture_progress(3, lines_for_people=True) as progress:
+        progress.out.print("Coat  a.jpg")
+        print("fmnist: b.jpg: broken", file=sys.stderr)
+        progress.advance()
+    told = capsys.readouterr()
+    assert "Coat  a.jpg" in told.out
+    assert "fmnist: b.jpg: broken" in told.out + told.err
+    assert "1/3" in told.out
+
+
+def test_pictures_are_counted_on_stderr_beside_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_terminals(monkeypatch)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    with console.picture_progress(3, lines_for_people=False) as progress:
+        console.print_json({"path": 200 * "x"})
+        progress.advance()
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"path": 200 * "x"}
+    assert "1/3" in told.err
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "pictures"), [(True, True, 3), (False, False, 3), (False, True, 0)]
+)
+def test_no_bar_where_it_would_be_in_the_way(
+    stdout: bool,
+    stderr: bool,
+    pictures: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among lines of JSON on a terminal, in a file of messages, and for a few pictures."""
+    both_terminals(monkeypatch)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: stdout)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: stderr)
+    with console.picture_progress(pictures, lines_for_people=False) as progress:
+        progress.advance()
     assert capsys.readouterr() == ("", "")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fmnist.cli import main
 from fmnist.data import Dataset
@@ -84,6 +85,7 @@ def test_the_verbs_print_what_the_page_says(
         parsed: dict[str, Any] = json.loads(out)
         return parsed
 
+    Image.fromarray(garments.test_images[0]).save("garment.png")
     commands = {
         "data": ["data"],
         "recipes": ["recipes"],
@@ -91,6 +93,7 @@ def test_the_verbs_print_what_the_page_says(
         "evaluate": ["evaluate", "run", "--split", "test", "--recipe", "tiny:TINY"],
         "report": ["report", "run"],
         "export": ["export", "run", "--recipe", "tiny:TINY", *EXPORT],
+        "predict": ["predict", "garment.png"],
         "doctor": ["doctor"],
     }
     assert commands.keys() == EXAMPLES.keys()

@@ -1,6 +1,7 @@
 """Fashion-MNIST: load it, train a classifier, judge it, show it.
 
-load_dataset, train, evaluate, report and export are the verbs of the command line as functions.
+load_dataset, train, evaluate, report and export are the verbs of the command line as functions;
+load_classifier().predict(picture) is `fmnist predict`.
 Nothing heavy is imported before one of them is used.
 """
 
@@ -10,24 +11,28 @@ from typing import TYPE_CHECKING, Any
 from fmnist.errors import missing_extra
 
 if TYPE_CHECKING:
-    from fmnist.classifier import Classifier, load_classifier
+    from fmnist.answers import load_classifier
+    from fmnist.classifier import Classifier, Prediction
     from fmnist.data import CLASS_NAMES, Dataset, load_dataset
     from fmnist.evaluation import evaluate, report
     from fmnist.recipes import RECIPES, Recipe
     from fmnist.runs import Run, open_run
     from fmnist.training import train
+    from fmnist.training.estimator import FashionClassifier
     from fmnist.training.export import export
 
 _HOME = {
     "CLASS_NAMES": "fmnist.data",
     "Classifier": "fmnist.classifier",
     "Dataset": "fmnist.data",
+    "FashionClassifier": "fmnist.training.estimator",
+    "Prediction": "fmnist.classifier",
     "RECIPES": "fmnist.recipes",
     "Recipe": "fmnist.recipes",
     "Run": "fmnist.runs",
     "evaluate": "fmnist.evaluation",
     "export": "fmnist.training.export",
-    "load_classifier": "fmnist.classifier",
+    "load_classifier": "fmnist.answers",
     "load_dataset": "fmnist.data",
     "open_run": "fmnist.runs",
     "report": "fmnist.evaluation",
@@ -39,6 +44,8 @@ __all__ = [
     "RECIPES",
     "Classifier",
     "Dataset",
+    "FashionClassifier",
+    "Prediction",
     "Recipe",
     "Run",
     "evaluate",

@@ -5,6 +5,9 @@ says what and what to do), 2 bad usage, 128 + n stopped by signal n. Heavy impor
 verbs, so that help answers at once.
 """
 
+import atexit
+import contextlib
+import gc
 import logging
 import os
 import signal
@@ -18,9 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist import console, tables
-from fmnist.errors import FmnistError, RunError, Stopped, missing_extra
+from fmnist.errors import FmnistError, PhotoError, RunError, Stopped, missing_extra
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fmnist.answers import Taker
     from fmnist.data import Dataset
     from fmnist.recipes import Recipe
     from fmnist.runs import Run
@@ -173,6 +179,31 @@ def train(
             help="New directory of the run. [default: runs/RECIPE-sSEED-TIME]", show_default=False
         ),
     ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Learn from photos too: a folder with labels.csv (path, class_index, sender_id).",
+            show_default=False,
+        ),
+    ] = None,
+    senders: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Which senders' photos (sender_id, part); with --part."
+        ),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="A part of --senders to learn from; may be repeated.", metavar="PART"),
+    ] = None,
+    stranger: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A source_label without a class to be unsure about; may be repeated.",
+            metavar="KIND",
+        ),
+    ] = None,
     device: DeviceOption = DeviceChoice.auto,
     resume: Annotated[
         Path | None,
@@ -193,8 +224,15 @@ def train(
     """
     if resume is not None and (out is not None or seed is not None or all_data):
         raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
+    if photos is None and (senders or part or stranger):
+        raise typer.BadParameter("--senders, --part and --stranger choose from --photos DIR")
+    if (senders is None) != (not part):
+        raise typer.BadParameter("--senders FILE and --part PART belong together")
+    if photos is not None and resume is not None:
+        raise typer.BadParameter("--resume goes on as it began: no --photos")
     _set_log_level(quiet)
     from fmnist.data import load_dataset
+    from fmnist.photos.folder import PhotoFolder
     from fmnist.recipes import find_recipe
     from fmnist.runs import open_run
     from fmnist.training import train as train_recipe
@@ -202,6 +240,9 @@ def train(
     if recipe is None:
         recipe = "standard" if resume is None else _recipe_of(open_run(resume))
     chosen = find_recipe(recipe)
+    chosen_photos = (
+        PhotoFolder(photos, senders, tuple(part or ()), tuple(stranger or ())) if photos else None
+    )
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
@@ -212,6 +253,7 @@ def train(
             seed=seed or 0,
             all_data=all_data,
             out=out,
+            photos=chosen_photos,
             device=device,
             engine=engine,
             resume=resume,
@@ -316,6 +358,12 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="onnx only: in 8 bits, smaller and faster.")
     ] = False,
+    least_probability: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="P", help="onnx only: answers less probable are not accepted."
+        ),
+    ] = 0.0,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -331,13 +379,149 @@ def export(
     """
     if int8 and format != Format.onnx:
         raise typer.BadParameter("only --format onnx has it", param_hint="--int8")
+    if least_probability and format != Format.onnx:
+        raise typer.BadParameter("only --format onnx has it", param_hint="--least-probability")
     from fmnist.data import load_dataset
     from fmnist.recipes import find_recipe
     from fmnist.training.export import export as write_export
 
     chosen = find_recipe(recipe) if recipe else None
-    result = write_export(run, format, out, load_dataset(data_dir), recipe=chosen, int8=int8)
+    result = write_export(
+        run,
+        format,
+        out,
+        load_dataset(data_dir),
+        recipe=chosen,
+        int8=int8,
+        least_probability=least_probability,
+    )
     _show(result, tables.print_export, as_json)
+
+
+def _html(path: Path | None) -> Path | None:
+    """Refuse to write a page over `--gallery *.jpg`, of which a shell makes the first picture."""
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"{path} must end in .html")
+    return path
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH",
+            help="Pictures, folders of them, patterns such as 'photos/*.jpg', or - for one on "
+            "stdin.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN|FILE.onnx", help="Ask this, not the classifier that comes with fmnist."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10, help="Show so many guesses of each. [default: 3]", show_default=False
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page that shows it all.", callback=_html),
+    ] = None,
+    save_steps: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write what was cut out and what the network saw as PNG."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Draw over each picture what the answer rests on."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each picture.")
+    ] = False,
+) -> None:
+    """Say what is on pictures of clothes: which of the ten classes, and how sure that is.
+
+    What cannot be read is named on stderr, the rest goes on, and the exit status is 1.
+
+    Example: `fmnist predict shoe.jpg photos/ --gallery answers.html`
+    """
+    for_people = not (as_csv or as_json)
+    if as_csv and as_json:
+        raise typer.BadParameter("print either CSV or JSON", param_hint="--csv")
+    if explain and not (gallery or save_steps or (for_people and sys.stdout.isatty())):
+        raise typer.BadParameter(
+            "it draws on a terminal, or with --gallery or --save-steps", param_hint="--explain"
+        )
+    from fmnist import answers
+
+    classifier = answers.load_classifier(model, threads=1)  # the photos take the other cores
+    heat = answers.load_heat(classifier, model) if explain else None
+    files = answers.expand(paths)
+    many, failed = len(files) > tables.PORTRAITS, False
+    with contextlib.ExitStack() as stack:
+        takers = _takers_of_files(gallery, save_steps, model, top, stack)
+        progress = stack.enter_context(
+            console.picture_progress(len(files) * many, lines_for_people=for_people)
+        )
+        told = stack.enter_context(contextlib.closing(answers.predict_files(files, classifier)))
+        takers.insert(0, _answer_printer(as_json, as_csv, many, top, progress.out))
+        for path, answer in told:
+            drawn = None if heat is None else answers.draw_heat(answer, heat)
+            for take in takers:
+                take(path, answer, drawn)
+            failed |= isinstance(answer, PhotoError)
+            progress.advance()
+    if failed:
+        raise typer.Exit(1)
+
+
+def _takers_of_files(
+    gallery: Path | None,
+    save_steps: Path | None,
+    model: Path | None,
+    top: int | None,
+    stack: contextlib.ExitStack,
+) -> "list[Taker]":
+    """Return what writes each answer into the files asked for; `stack` ends those."""
+    from fmnist import answers
+
+    takers: list[Taker] = []
+    if gallery is not None:
+        from fmnist.reporting.gallery import open_gallery
+
+        who = f"Model: {model or 'the one that comes with fmnist'}"
+        page = stack.enter_context(open_gallery(gallery, who))
+        takers.append(
+            lambda path, answer, drawn: page.add(answers.to_gallery(path, answer, drawn, top or 3))
+        )
+    if save_steps is not None:
+        from fmnist.photos.steps import StepsFolder
+
+        steps = StepsFolder(save_steps)
+        takers.append(lambda *told: answers.save_steps(steps, *told))
+    return takers
+
+
+def _answer_printer(
+    as_json: bool, as_csv: bool, many: bool, top: int | None, out: "Console"
+) -> "Taker":
+    """Return what prints the answer to a picture: JSON, CSV, or for people in two sizes."""
+    from fmnist import answers
+
+    if as_json:
+        return lambda path, answer, _: console.print_json(answers.to_json(path, answer, top or 3))
+    if as_csv:
+        console.print_csv(answers.COLUMNS)
+        return lambda path, answer, _: console.print_csv(answers.to_row(path, answer))
+    if many or not out.is_terminal:
+        return lambda path, answer, _: tables.print_answer(path, answer, top, out)
+    return lambda path, answer, drawn: tables.print_portrait(path, answer, top, out, drawn)
 
 
 @app.command()
@@ -372,6 +556,7 @@ def _set_log_level(quiet: bool) -> None:
 
 def main() -> None:
     """Run the command line; a user's error is one line on stderr."""
+    atexit.register(gc.freeze)  # what is left goes with the process; to collect it takes 0.05 s
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("fmnist: %(message)s"))
     logging.getLogger("fmnist").addHandler(handler)

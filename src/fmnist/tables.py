@@ -1,9 +1,25 @@
 """Each verb's result as a person reads it; the argument is what the verb prints with --json."""
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmnist.console import percent, print_table, seconds
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fmnist.console import blocks, percent, print_table, printable, seconds
+from fmnist.errors import PhotoError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fmnist.classifier import Guess, Prediction
+
+PORTRAITS = 5  # so many pictures are shown large; of more, each is a line
+BAR = 24  # characters of a certain guess
+NOT_SURE = "not sure"
 
 
 def print_data(facts: Mapping[str, Any]) -> None:
@@ -101,6 +117,80 @@ def print_export(result: Mapping[str, Any]) -> None:
         f"logits by at most {result['largest_difference']:.1e}; "
         f"accuracy {percent(result['accuracy'])}, the run's {percent(result['accuracy_of_run'])}"
     )
+
+
+def print_portrait(
+    path: str,
+    answer: "Prediction | PhotoError",
+    top: int | None,
+    out: Console,
+    drawn: "NDArray[np.uint8] | None" = None,
+) -> None:
+    """Print a picture beside bars of the `top` guesses (3) and advice; an error on stderr.
+
+    It is shown as the network saw it, or as `drawn` (h, w, 3).
+    """
+    if isinstance(answer, PhotoError):
+        _print_unread(path, answer)
+        return
+    said = [Text(printable(path), "bold", overflow="fold"), _verdict(answer), Text()]
+    said += [_bar(guess) for guess in answer.top[: top or 3]]
+    if answer.warnings:
+        said += [
+            Text(),
+            *[Text(f"advice: {printable(each)}", "yellow") for each in answer.warnings],
+        ]
+    picture = blocks(answer.image if drawn is None else drawn, out)
+    beside: RenderableType = Group(*said)
+    if picture is not None:
+        beside = Table.grid(padding=(0, 3, 0, 0))
+        beside.add_row(picture, Group(*said))
+    out.print(beside, Text(), highlight=False)
+
+
+def _verdict(answer: "Prediction") -> Text:
+    if answer.accepted:
+        return Text(f"{answer.label}, {_chance(answer.probability)}", "bold green")
+    return Text(f"{NOT_SURE}; the best guesses are:", "bold yellow")
+
+
+def _bar(guess: "Guess") -> Text:
+    full, eighths = divmod(round(8 * BAR * guess.probability), 8)
+    bar = "█" * full + " ▏▎▍▌▋▊▉"[eighths].strip()
+    return Text(f"{guess.label:<11}  {bar:<{BAR}}  {_chance(guess.probability):>7}", no_wrap=True)
+
+
+def print_answer(
+    path: str, answer: "Prediction | PhotoError", top: int | None, out: Console
+) -> None:
+    """Print what is said of a picture on one line: the answer, the file, guesses and advice.
+
+    Guesses are shown where `top` asks for them, and three of them where the answer is not sure. An
+    error goes to stderr.
+    """
+    if isinstance(answer, PhotoError):
+        _print_unread(path, answer)
+        return
+    name = answer.label if answer.accepted else NOT_SURE
+    text = Text(f"{name:<11}", "green" if answer.accepted else "yellow")
+    text.append(f"  {_chance(answer.probability):>7}  ", "default").append(printable(path))
+    remarks = [printable(each) for each in answer.warnings]
+    if top is not None or not answer.accepted:
+        guesses = answer.top[: top or 3]
+        said = (f"{guess.label} {_chance(guess.probability)}" for guess in guesses)
+        remarks.insert(0, ", ".join(said))
+    if remarks:
+        text.append(f"  ({'; '.join(remarks)})", "dim")
+    out.print(text, soft_wrap=True, highlight=False)
+
+
+def _print_unread(path: str, error: PhotoError) -> None:
+    print(f"fmnist: {printable(path)}: {printable(str(error))}", file=sys.stderr, flush=True)
+
+
+def _chance(probability: float) -> str:
+    """Return 0.934 as "93 %": a photo's probability has no more digits that mean anything."""
+    return "< 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 
 def print_findings(examination: Mapping[str, Any]) -> None:

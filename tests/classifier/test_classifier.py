@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from exported import TOLD, forged
-from fmnist import load_classifier
 from fmnist.classifier import classifier as module
+from fmnist.classifier import load_classifier
 from fmnist.classifier.classifier import open_classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError
@@ -38,7 +38,7 @@ def test_predictions_are_the_largest_logits(
     file: Path, images: Images, labels: NDArray[np.uint8]
 ) -> None:
     classifier = load_classifier(file)
-    logits, predicted = classifier.logits(images), classifier.predict(images)
+    logits, predicted = classifier.logits(images), classifier.classes(images)
     assert logits.shape == (120, 10)
     assert logits.dtype == np.float32
     assert predicted.shape == (120,)
@@ -58,7 +58,7 @@ def test_probabilities_are_tempered(file: Path, images: Images) -> None:
 def test_one_image_is_a_batch_of_one(file: Path, images: Images) -> None:
     classifier = load_classifier(file)
     np.testing.assert_array_equal(classifier.logits(images[3]), classifier.logits(images[3:4]))
-    assert classifier.predict(images[3]).shape == (1,)
+    assert classifier.classes(images[3]).shape == (1,)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -79,7 +79,7 @@ def test_no_image_has_no_answer(file: Path, images: Images) -> None:
     classifier = load_classifier(file)
     assert classifier.logits(images[:0]).shape == (0, 10)
     assert classifier.probabilities(images[:0]).shape == (0, 10)
-    assert classifier.predict(images[:0]).shape == (0,)
+    assert classifier.classes(images[:0]).shape == (0,)
 
 
 def test_images_may_lie_in_memory_as_they_like(file: Path, images: Images) -> None:
@@ -103,7 +103,7 @@ def test_images_may_lie_in_memory_as_they_like(file: Path, images: Images) -> No
 )
 def test_other_arrays_are_refused(file: Path, wrong: Any, said: str) -> None:
     classifier = load_classifier(file)
-    for ask in (classifier.logits, classifier.probabilities, classifier.predict):
+    for ask in (classifier.logits, classifier.probabilities, classifier.classes):
         with pytest.raises(ModelError, match=f"^images must be .*{said}$"):
             ask(wrong)
 
@@ -111,17 +111,16 @@ def test_other_arrays_are_refused(file: Path, wrong: Any, said: str) -> None:
 def test_it_works_without_torch_and_onnx(file: Path, tmp_path: Path, images: Images) -> None:
     np.save(tmp_path / "images.npy", images)
     code = (
-        "import sys, numpy, fmnist; from fmnist.classifier import load_classifier\n"
-        "assert fmnist.load_classifier is load_classifier\n"
-        "classifier = load_classifier(sys.argv[1])\n"
-        "print(classifier.predict(numpy.load(sys.argv[2])).tolist())\n"
-        "print([m for m in ('torch', 'onnx', 'safetensors', 'PIL') if m in sys.modules])"
+        "import sys, numpy, fmnist\n"
+        "classifier = fmnist.load_classifier(sys.argv[1])\n"
+        "print(classifier.classes(numpy.load(sys.argv[2])).tolist())\n"
+        "print([m for m in ('torch', 'onnx', 'safetensors', 'PIL', 'cv2') if m in sys.modules])"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(file), str(tmp_path / "images.npy")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     predicted, imported = done.stdout.splitlines()
-    assert json.loads(predicted) == load_classifier(file).predict(images).tolist()
+    assert json.loads(predicted) == load_classifier(file).classes(images).tolist()
     assert imported == "[]"
 
 
@@ -319,6 +318,8 @@ def test_another_model_is_refused(
         {**TOLD, "temperature": 0},
         {**TOLD, "temperature": float("nan")},
         {**TOLD, "temperature": "warm"},
+        {**TOLD, "least_probability": 1.01},
+        {**TOLD, "least_probability": "high"},
         {"class_names": TOLD["class_names"]},
     ],
 )

@@ -1,18 +1,16 @@
 import re
-import sys
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fmnist.errors import MissingExtra
 from fmnist.reporting import Mistake, render, worst_mistakes
-from fmnist.reporting.page import duration, percent, probability
+from fmnist.reporting.page import duration
+from fmnist.reporting.templates import percent, probability
+from parsed import Parsed
 
 NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
 NAMES += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-VOID = {"meta", "img", "br", "path", "use", "link"}
 NBSP = "\u00a0"
 PAYLOAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -81,53 +79,19 @@ def _mistakes(names: list[str] = NAMES) -> list[Mistake]:
     return worst_mistakes(images, np.full(80, 6, np.uint8), logits, names)
 
 
-class _Page(HTMLParser):
-    """Checks that tags balance, and collects ids, addresses, captions and alt texts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def values(self, attribute: str) -> list[str]:
-        return [attrs[attribute] or "" for _, attrs in self.seen if attribute in attrs]
-
-    def tags(self, name: str) -> list[dict[str, str | None]]:
-        return [attrs for tag, attrs in self.seen if tag == name]
-
-
 @pytest.fixture(scope="module")
 def page() -> str:
     return render(RUN, HISTORY, _metrics(), _mistakes())
 
 
 def test_page_is_well_formed_and_its_ids_are_unique(page: str) -> None:
-    ids = _Page(page).values("id")
+    ids = Parsed(page).values("id")
     assert len(ids) == len(set(ids))
     assert {"loss", "reliability"} <= {name.partition("-")[0] for name in ids}
 
 
 def test_page_loads_nothing_from_elsewhere(page: str) -> None:
-    parsed = _Page(page)
+    parsed = Parsed(page)
     loads = [*parsed.values("src"), *parsed.values("href"), *re.findall(r"url\((.*?)\)", page)]
     assert loads
     assert all(load.startswith(("data:image/png;base64,", "#")) for load in loads)
@@ -137,13 +101,13 @@ def test_page_loads_nothing_from_elsewhere(page: str) -> None:
 
 
 def test_links_inside_the_page_lead_somewhere(page: str) -> None:
-    parsed = _Page(page)
+    parsed = Parsed(page)
     assert {link[1:] for link in parsed.values("href")} <= set(parsed.values("id"))
     assert set(parsed.values("aria-labelledby")) <= set(parsed.values("id"))
 
 
 def test_tables_and_pictures_are_named(page: str) -> None:
-    parsed = _Page(page)
+    parsed = Parsed(page)
     assert len(parsed.tags("caption")) == len(parsed.tags("table")) > 0
     assert all(attrs.get("scope") in ("row", "col") for attrs in parsed.tags("th"))
     assert all(attrs.get("alt") for attrs in parsed.tags("img"))
@@ -206,7 +170,7 @@ def test_confusion_cells_keep_their_places() -> None:
 def test_names_are_text_whatever_they_hold() -> None:
     names = [PAYLOAD, *NAMES[1:6], PAYLOAD + "6", *NAMES[7:]]
     run = RUN | {"recipe": {"name": PAYLOAD, PAYLOAD: PAYLOAD}, "named": PAYLOAD, "seed": PAYLOAD}
-    parsed = _Page(render(run, HISTORY, _metrics(names), _mistakes(names)))
+    parsed = Parsed(render(run, HISTORY, _metrics(names), _mistakes(names)))
     assert not parsed.tags("script")
     assert not parsed.values("onerror")
     assert PAYLOAD in parsed.text
@@ -240,7 +204,7 @@ def test_whatever_is_missing_the_page_stands(
     run: dict[str, Any], history: list[dict[str, Any]]
 ) -> None:
     page = render(run, history, {}, [])
-    assert _Page(page).tags("h1")
+    assert Parsed(page).tags("h1")
     assert "Not evaluated yet" in page
     assert ("not finished" in page) == bool(run)
 
@@ -251,12 +215,6 @@ def test_values_that_are_null_or_not_finite_are_dashes() -> None:
     metrics["splits"]["test"]["classes"][0]["f1"] = float("nan")
     page = render(RUN, HISTORY, metrics, [])
     assert page.count('style="--v:0">\u2013</td>') == 2
-
-
-def test_missing_jinja2_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingExtra, match=r"jinja2.*fmnist\[train\]"):
-        render(RUN, HISTORY, {}, [])
 
 
 def test_numbers_read_as_people_write_them() -> None:

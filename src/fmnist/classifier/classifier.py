@@ -1,38 +1,50 @@
-"""Load an exported network and ask it, on numpy and ONNX Runtime alone."""
+"""Load an exported network and ask it about images and photos, without torch."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from fmnist.classifier.onnx_file import read_facts
+from fmnist.classifier.prediction import Prediction, prediction_of
 from fmnist.environment import physical_cores
 from fmnist.errors import ModelError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fmnist.photos import Prepared
+
+SHIPPED = Path(__file__).with_name("fmnist.onnx")
 LIMIT_BYTES = 64 * 2**20  # no network of this project comes near
 CHUNK = 256  # images at once, so that memory stays flat however many are asked about
 INPUT, OUTPUT = "images", "logits"
 FATAL = 4  # ONNX Runtime's log level; its errors come as exceptions, not on stderr too
 
+Ask: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Picture: TypeAlias = "NDArray[np.uint8] | str | os.PathLike[str] | bytes | Image"
+
 
 class Classifier:
-    """A trained network of ten classes; threads may share it.
+    """A trained network of ten classes; threads may share one that was loaded from a file.
 
     `class_names` are in the order of the logits, `temperature` is what divides these to make
-    probabilities that can be believed, `facts` is all that the exporter wrote into the file.
+    probabilities that can be believed, an answer less probable than `least_probability` is not
+    accepted, `facts` is all that is known of the network.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, facts: Mapping[str, Any]) -> None:
-        """Take a session of images (n, 28, 28) uint8 to logits (n, 10) float32."""
+    def __init__(self, ask: Ask, facts: Mapping[str, Any]) -> None:
+        """Take a function of images (n, 28, 28) uint8, n > 0, to logits (n, 10) float32."""
         self.facts = MappingProxyType(dict(facts))
         self.class_names: tuple[str, ...] = tuple(facts["class_names"])
         self.temperature = float(facts["temperature"])
-        self._session = session
+        self.least_probability = float(facts.get("least_probability", 0.0))
+        self._ask = ask
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (n, 10) of images (n, 28, 28), or of one (28, 28), uint8 0..255.
@@ -41,8 +53,8 @@ class Classifier:
         """
         batch = _batch(images)
         if 0 < len(batch) <= CHUNK:
-            return self._run(batch)
-        parts = [self._run(batch[at : at + CHUNK]) for at in range(0, len(batch), CHUNK)]
+            return self._ask(batch)
+        parts = [self._ask(batch[at : at + CHUNK]) for at in range(0, len(batch), CHUNK)]
         return np.concatenate(parts) if parts else np.empty((0, 10), np.float32)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -55,28 +67,73 @@ class Classifier:
         result: NDArray[np.float64] = likelihoods / likelihoods.sum(axis=1, keepdims=True)
         return result
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def classes(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the likeliest classes (n,), 0..9, of images as `logits` takes them."""
         classes: NDArray[np.uint8] = self.logits(images).argmax(axis=1).astype(np.uint8)
         return classes
 
-    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._session.run((OUTPUT,), {INPUT: batch})[0]
-        return logits
+    @overload
+    def predict(self, source: "str | os.PathLike[str] | bytes | Image") -> Prediction: ...
+    @overload
+    def predict(self, source: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+    @overload
+    def predict(self, source: NDArray[np.uint8]) -> Any: ...
+    def predict(self, source: "Picture | list[Any] | tuple[Any, ...]") -> Any:
+        """Return what is to be said of a picture, or a list of that for several.
+
+        A photo is a path, the bytes of a file or a PIL image, and is prepared first
+        (`fmnist.photos.prepare`). An array is taken as it is: (28, 28) is an image as Fashion-MNIST
+        has it, (n, 28, 28) are n of them, uint8, background 0. A list may hold both kinds, and its
+        answers keep all photos; `fmnist.answers.predict_files` keeps none. Raises PhotoError for
+        what cannot be read as a picture, ModelError for other arrays.
+        """
+        if isinstance(source, np.ndarray):
+            batch = _batch(source)
+            answers = self._answers(batch, [None] * len(batch))
+            return answers[0] if source.ndim == 2 else answers
+        if isinstance(source, (list, tuple)):
+            return self._predict_several(source)
+        return self.judge([_prepared(source)])[0]
+
+    def judge(self, photos: "Sequence[Prepared]") -> list[Prediction]:
+        """Return what is to be said of photos that are prepared already."""
+        if not photos:
+            return []
+        return self._answers(np.stack([photo.image for photo in photos]), photos)
+
+    def _predict_several(self, sources: "Sequence[Picture]") -> list[Prediction]:
+        if not sources:
+            return []
+        ready = [None if isinstance(each, np.ndarray) else _prepared(each) for each in sources]
+        images = [
+            _image(each) if photo is None else photo.image
+            for each, photo in zip(sources, ready, strict=True)
+        ]
+        return self._answers(np.stack(images), ready)
+
+    def _answers(
+        self, images: NDArray[np.uint8], photos: "Sequence[Prepared | None]"
+    ) -> list[Prediction]:
+        rows = zip(images, photos, self.probabilities(images), strict=True)
+        return [prediction_of(*row, self.class_names, self.least_probability) for row in rows]
 
 
-def load_classifier(path: str | os.PathLike[str], *, threads: int | None = None) -> Classifier:
-    """Return the classifier in a file that `fmnist export RUN --format onnx` made.
+def load_classifier(
+    path: str | os.PathLike[str] | None = None, *, threads: int | None = None
+) -> Classifier:
+    """Return the classifier that comes with fmnist, or the one in the file `path`.
 
-    `threads` is how many processors one call may use, by default each physical core. The file is
-    read once and nothing else is opened. Raises ModelError where it is missing, damaged, over 64
-    MiB, refers to other files or code, or does not map images to logits.
+    Such a file is made by `fmnist export RUN --format onnx`. `threads` is how many processors one
+    call may use, by default each physical core. The file is read once and nothing else is opened.
+    Raises ModelError where it is missing, damaged, over 64 MiB, refers to other files or code, or
+    does not map images to logits.
     """
-    content = _read(Path(path))
+    file = SHIPPED if path is None else Path(path)
+    content = _read(file)
     try:
         return open_classifier(content, threads=threads)
     except ModelError as error:
-        raise ModelError(f"{path} cannot be loaded: {error}") from error
+        raise ModelError(f"{file} cannot be loaded: {error}") from error
 
 
 def open_classifier(content: bytes, *, threads: int | None = None) -> Classifier:
@@ -117,7 +174,12 @@ def _checked(session: onnxruntime.InferenceSession, facts: Mapping[str, Any]) ->
     ends = [(end.name, end.type, end.shape[1:]) for end in session.get_outputs()]
     if ends != [(OUTPUT, "tensor(float)", [10])]:
         raise ModelError(f"its output must be logits (n, 10) float32 and is {ends}")
-    classifier = Classifier(session, facts)
+
+    def ask(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run((OUTPUT,), {INPUT: images})[0]
+        return logits
+
+    classifier = Classifier(ask, facts)
     for n in (1, 3):
         try:
             logits = classifier.logits(np.zeros((n, 28, 28), np.uint8))
@@ -136,6 +198,20 @@ def _batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"images must be (28, 28) or (n, 28, 28) uint8, not {images.shape} {images.dtype}"
         )
     return images.reshape(-1, 28, 28)
+
+
+def _image(array: Any) -> NDArray[np.uint8]:
+    """Return one image of a list of pictures as (28, 28)."""
+    if array.ndim != 2:
+        raise ModelError(f"an array in a list must be (28, 28) uint8, not {array.shape}")
+    image: NDArray[np.uint8] = _batch(array)[0]
+    return image
+
+
+def _prepared(source: Any) -> "Prepared":
+    from fmnist.photos import prepare  # which imports OpenCV: arrays need none
+
+    return prepare(source)
 
 
 def _say(error: Exception) -> str:

@@ -117,6 +117,8 @@ def _parse_facts(text: bytes) -> dict[str, Any]:
             raise ValueError("class_names")
         if not 0 < temperature < math.inf:
             raise ValueError("temperature")
+        if not 0 <= facts.get("least_probability", 0.0) <= 1:
+            raise ValueError("least_probability")
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"what it says of itself cannot be used ({error})") from error
     return facts

@@ -3,14 +3,11 @@
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
-from fmnist.errors import MissingExtra
 from fmnist.reporting import plots
 from fmnist.reporting.mistakes import Mistake, data_uri
-
-NBSP, DASH = "\u00a0", "\u2013"
+from fmnist.reporting.templates import DASH, NBSP, decimals, load_template, percent, whole
 
 
 class Headline(NamedTuple):
@@ -33,14 +30,13 @@ def render(
     The arguments are what run.json, history.jsonl and metrics.json hold; each may be empty or
     lack parts, as those of an interrupted run do. The page shows the test split in full and the
     validation split beside it, or the validation split alone; `mistakes` are of the split shown,
-    their probabilities at the temperature of `metrics`. Raises MissingExtra without matplotlib or
-    jinja2.
+    their probabilities at the temperature of `metrics`. Raises MissingExtra without matplotlib.
     """
     splits = metrics.get("splits", {})
     split = next((name for name in ("test", "validation") if name in splits), None)
     scores = splits[split] if split else {}
     pictures = [(mistake, data_uri(mistake.image)) for mistake in mistakes]
-    page: str = _template().render(
+    page: str = load_template("template.html").render(
         run=run,
         recipe=_name(run),
         split=split,
@@ -60,42 +56,6 @@ def render(
         command=_command(run),
     )
     return page
-
-
-def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("jinja2", "train") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=percent, decimals=decimals, whole=whole, probability=probability
-    )
-    page = resources.files("fmnist.reporting").joinpath("template.html")
-    return environment.from_string(page.read_text(encoding="utf-8"))
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    """Return 0.9432 as "94.32 %"; a dash for what is missing or not finite."""
-    text = decimals(None if share is None else 100 * share, digits)
-    return text if text == DASH else text + NBSP + "%"
-
-
-def decimals(value: float | None, digits: int = 3) -> str:
-    """Return a number with `digits` decimals; a dash for what is missing or not finite."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def whole(value: int | None) -> str:
-    """Return 467626 as "467,626"; a dash for what is missing."""
-    return DASH if value is None else f"{value:,}"
-
-
-def probability(value: float) -> str:
-    """Return a probability with two decimals that never reads as quite certain: ">0.99"."""
-    return ">0.99" if value > 0.995 else "<0.01" if value < 0.005 else f"{value:.2f}"
 
 
 def duration(seconds: float | None) -> str:
