@@ -74,7 +74,7 @@ def _advice_on_data() -> str:
 
 
 def _extras() -> Iterator[Finding]:
-    missing = _missing("torch", "safetensors", "jinja2", "matplotlib")
+    missing = _missing("torch", "safetensors", "sklearn", "matplotlib")
     if missing:
         yield Finding("extra train", f"lacks {missing}", False, "pip install 'fmnist[train]'")
     else:

@@ -90,7 +90,6 @@ class Whitening(nn.Module):
         whitening = (axes / (variances + self.EPSILON).sqrt()).flip(1).T
         self.filters.copy_(whitening[: self.AXES].view(-1, 1, 3, 3))
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:  # (n, 1, 28, 28)
         """Return (n, 16, 14, 14): relu(max_pool2d(conv2d(x, [filters, -filters], padding=1), 2)).
 

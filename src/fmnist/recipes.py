@@ -49,6 +49,7 @@ class Augmentation:
 
     flip: bool = False  # left-right: half of the images in an epoch, the others in the next
     shift: int = 0  # up to so many pixels each way, zeros coming in
+    photo_defects: bool = False  # what photos and their cut-outs suffer (training/defects.py)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation = Augmentation()
     pruning: Pruning | None = None  # None: every epoch shows every image
+    strangers: int = 0  # drawn images of no class, for which all classes are to be as likely
+    photo_repeats: int = 1  # how often an epoch shows each photo, where there are photos
     flip_at_test: bool = False  # logits are the mean of the image's and its mirror image's
     score: Score | None = None
 
@@ -115,6 +118,9 @@ class Recipe:
             "batch_size must be a whole number from 1": _is_count(self.batch_size),
             "optimizer must be an Adam or a Muon": isinstance(self.optimizer, (Adam, Muon)),
             "augmentation must be an Augmentation": isinstance(self.augmentation, Augmentation),
+            "strangers must be a whole number from 0": self.strangers == 0
+            or _is_count(self.strangers),
+            "photo_repeats must be a whole number from 1": _is_count(self.photo_repeats),
             "pruning must be a Pruning or None": pruning is None or isinstance(pruning, Pruning),
             "schedule must be constant or linear": self.schedule in ("constant", "linear"),
         }
@@ -219,7 +225,23 @@ SPRINT = Recipe(
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC, SPRINT)}
+PHOTO = Recipe(
+    name="photo",
+    network="runner",
+    epochs=20,
+    batch_size=256,
+    optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
+    source="standard, made to bear what photos suffer; docs/photos.md",
+    schedule="linear",
+    warmup=0.1,
+    label_smoothing=0.1,
+    augmentation=Augmentation(photo_defects=True),
+    strangers=6000,
+    photo_repeats=20,
+    flip_at_test=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC, SPRINT, PHOTO)}
 
 
 def find_recipe(name: str) -> Recipe:

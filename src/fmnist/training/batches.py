@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmnist.recipes import Pruning, Recipe
+from fmnist.training.defects import with_defects
 
 SIDE = 28
 
@@ -21,7 +22,7 @@ class Batch(NamedTuple):
     """What one step learns from, on the device."""
 
     x: Tensor  # (b, 1, 28, 28) float32 in 0..1
-    y: Tensor  # (b,) int64
+    y: Tensor  # (b,) int64; STRANGER: of no class
     indices: Tensor  # (b,) int64 into the training images
     weights: Tensor  # (b,) float32: how many images each stands for
 
@@ -35,12 +36,18 @@ class Batches:
         labels: NDArray[np.uint8],
         recipe: Recipe,
         device: torch.device,
+        real: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Put images (n, 28, 28) and labels (n,) on the device; the images get a zero margin."""
+        """Put images (n, 28, 28) and labels (n,) on the device; the images get a zero margin.
+
+        `real` (n,) tells which have the defects of photos already; None: none of them.
+        """
         margin = recipe.augmentation.shift
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
         self.pixels = torch.from_numpy(padded).to(device)  # (n, side, side) uint8
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)  # (n,)
+        self.real = torch.from_numpy(np.zeros(len(labels), bool) if real is None else real)  # (n,)
+        self.real = self.real.to(device)
         self.windows = _windows(SIDE + 2 * margin).to(device)  # (2, 784)
         self.recipe = recipe
         self.lengths = epoch_lengths(recipe, len(labels))
@@ -63,11 +70,15 @@ class Batches:
         side, size = self.pixels.shape[-1], self.recipe.batch_size
         for start in range(first * size, len(order), size):
             some = slice(start, start + size)
+            shown = order[some]
             # One gather does the shuffle, the shift and the flip.
-            begin = order[some] * side * side + corners[some]  # (b,)
+            begin = shown * side * side + corners[some]  # (b,)
             pixels = torch.take(self.pixels, begin[:, None] + self.windows[flips[some]])
             x = pixels.view(-1, 1, SIDE, SIDE).float() / 255
-            yield Batch(x, self.labels[order[some]], order[some], weights[some])
+            if self.recipe.augmentation.photo_defects:
+                luck = _generator(seed, epoch, 4, start // size)
+                x = with_defects(x, self.labels[shown], self.real[shown], luck)
+            yield Batch(x, self.labels[shown], shown, weights[some])
 
     def _choose(self, seed: int, epoch: int, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Return which images an epoch shows, in order, and how many images each stands for."""

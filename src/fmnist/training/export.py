@@ -37,10 +37,12 @@ def export(
     *,
     recipe: Recipe | None = None,
     int8: bool = False,
+    least_probability: float = 0.0,
 ) -> dict[str, Any]:
     """Write the network of a finished run to the new file `out` and return what was compared.
 
-    `format` is "onnx" (what `load_classifier` opens; with `int8` in 8 bits), "keras" (opens in
+    `format` is "onnx" (what `load_classifier` opens; with `int8` in 8 bits; its answers that are
+    less probable than `least_probability`, 0..1, are not accepted), "keras" (opens in
     stock Keras; answers with probabilities, its layer "logits" with what `evaluate` saves) or
     "safetensors" (the weights of our torch network; its header says how to use them). The file's
     logits of the validation images are compared with the run's before it is written: all labels
@@ -53,6 +55,10 @@ def export(
     _check_target(format, out)
     if int8 and format != "onnx":
         raise RunError(f"int8 is for the format onnx, not {format}")
+    if least_probability and format != "onnx":
+        raise RunError(f"least_probability is for the format onnx, not {format}")
+    if not 0 <= least_probability <= 1:
+        raise RunError(f"least_probability is {least_probability}, not in 0..1")
     data = data or load_dataset()
     validation = data.split("validation")
     images, labels = validation.images, validation.labels
@@ -61,7 +67,14 @@ def export(
         case "onnx":
             from fmnist.training.onnx_export import as_onnx
 
-            content, classifier = as_onnx(run, data, expected, recipe=recipe, int8=int8)
+            content, classifier = as_onnx(
+                run,
+                data,
+                expected,
+                recipe=recipe,
+                int8=int8,
+                least_probability=least_probability,
+            )
             answer: Answer = classifier.logits
         case "keras":
             content, answer = _as_keras(run)

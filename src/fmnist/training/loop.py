@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fmnist.data import Dataset, Split, load_dataset
-from fmnist.errors import RunError, Stopped
+from fmnist.errors import DataError, RunError, Stopped
 from fmnist.files import try_lock, write_whole
 from fmnist.models import StartsFromImages, make_network
+from fmnist.photos.folder import PhotoFolder, PreparedPhotos, prepare_photos
 from fmnist.recipes import RECIPES, Recipe, find_recipe
 from fmnist.runs import Run, create_run, open_run
 from fmnist.training.batches import Batches
@@ -31,6 +34,7 @@ from fmnist.training.milestones import (
 from fmnist.training.provenance import check_resumable, now, starting_facts
 from fmnist.training.state import State
 from fmnist.training.stop import StopRequest, stop_on_signal
+from fmnist.training.training_set import training_set
 
 log = logging.getLogger("fmnist")
 
@@ -56,6 +60,7 @@ def train(
     seed: int = 0,
     all_data: bool = False,
     out: str | os.PathLike[str] | None = None,
+    photos: PhotoFolder | None = None,
     device: str = "auto",
     engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -64,7 +69,8 @@ def train(
 ) -> Run:
     """Train `recipe` on the train split (`all_data`: on all 60,000) and return its run directory.
 
-    `engine` is "torch" or "keras"; None: the resumed run's, or else torch.
+    `photos` are prepared and learned from too. `engine` is "torch" or "keras"; None: the resumed
+    run's, or else torch.
     `out` names a new directory; `resume` names a run that was stopped, which is continued as if it
     never had been: on the same machine and versions the weights are the same bit for bit.
     The first SIGINT or SIGTERM saves the state and raises Stopped. Raises RunError when a directory
@@ -78,7 +84,7 @@ def train(
     if resume is None:
         engine = engine or "torch"
         place = _find_engine(engine).place(recipe, device)
-        facts = starting_facts(named, recipe, data, seed, all_data, engine, place)
+        facts = starting_facts(named, recipe, data, seed, all_data, engine, place, photos)
         run = create_run(out, recipe.name, seed)
         run.write(facts)
     else:
@@ -142,16 +148,15 @@ def _train(
     """Bring the run from wherever it stands to its end; setting it up began at `began`."""
     facts = run.read()
     engine, place = _find_engine(facts["engine"]), Device(facts["device"], facts["precision"])
-    learning = data.split("all" if facts["all_data"] else "train")
+    learning = training_set(
+        data.split("all" if facts["all_data"] else "train"), recipe, _photos_of(run), facts["seed"]
+    )
     validation = None if facts["all_data"] else data.split("validation")
     # Keras has a memory of its own, and is fed from the processor's.
     memory = place.torch if facts["engine"] == "torch" else torch.device("cpu")
-    batches = Batches(learning.images, learning.labels, recipe, memory)
-    torch.manual_seed(facts["seed"])
-    network = make_network(recipe.network)
-    if isinstance(network, StartsFromImages):
-        network.start_from(torch.tensor(learning.images[:SAMPLE]).unsqueeze(1) / 255)
-    state = engine.begin(network, recipe, sum(batches.lengths), len(learning), place)
+    batches = Batches(learning.images, learning.labels, recipe, memory, learning.real)
+    network = first_network(recipe, learning.images, facts["seed"])
+    state = engine.begin(network, recipe, sum(batches.lengths), len(learning.labels), place)
     remove_leftovers(run.checkpoints)
     saved = load_checkpoint(run.checkpoints)
     if saved is not None:
@@ -161,6 +166,34 @@ def _train(
     state.seconds["setup"] += time.perf_counter() - began
     engine.fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
     _finish(run, state)
+
+
+def _photos_of(run: Run) -> PreparedPhotos | None:
+    """Prepare the photos that a run learns from, and note which they are.
+
+    Raises DataError where they are not those that it began with.
+    """
+    facts = run.read()
+    if facts["photos"] is None:
+        return None
+    photos = prepare_photos(PhotoFolder.from_json(facts["photos"]).read())
+    if facts["photos"].get("sha256", photos.sha256) != photos.sha256:
+        raise DataError(
+            f"{run.folder} was started on other photos than {facts['photos']['folder']}"
+            " has now, or prepared them otherwise; start anew, or bring those back"
+        )
+    noted = {**facts["photos"], "count": len(photos.labels), "sha256": photos.sha256}
+    run.write({**facts, "photos": noted})
+    return photos
+
+
+def first_network(recipe: Recipe, images: NDArray[np.uint8], seed: int) -> nn.Module:
+    """Seed PyTorch, and return the network before its first step on images (n, 28, 28)."""
+    torch.manual_seed(seed)
+    network = make_network(recipe.network)
+    if isinstance(network, StartsFromImages):
+        network.start_from(torch.tensor(images[:SAMPLE]).unsqueeze(1) / 255)
+    return network
 
 
 def _fit(

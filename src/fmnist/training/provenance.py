@@ -9,10 +9,12 @@ from fmnist.data import Dataset
 from fmnist.environment import OF_KERAS, git_commit, keras_backend, machine, versions
 from fmnist.errors import DataError, RunError
 from fmnist.models import make_network
+from fmnist.photos.folder import PhotoFolder
 from fmnist.recipes import Recipe, differing_fields
 from fmnist.runs import Run
 from fmnist.training.batches import epoch_lengths
 from fmnist.training.device import Device, physical_cores, processor_settings
+from fmnist.training.training_set import count_shown
 
 log = logging.getLogger("fmnist")
 
@@ -25,15 +27,17 @@ def starting_facts(
     all_data: bool,
     engine: str,
     device: Device,
+    photos: PhotoFolder | None = None,
 ) -> dict[str, Any]:
     """Return run.json as it stands before the first step; `named` is what one calls the recipe.
 
-    Raises ModelError for a bad network.
+    Raises ModelError for a bad network, DataError where the photos cannot be listed.
     """
+    learning = data.indices("all" if all_data else "train")
+    shown = count_shown(len(learning), recipe, 0 if photos is None else len(photos.read()))
     threads = physical_cores()
     with processor_settings(threads):
         network = make_network(recipe.network)
-    images = len(data.indices("all" if all_data else "train"))
     return {
         "named": named,
         "recipe": recipe.to_json(),
@@ -56,8 +60,9 @@ def starting_facts(
             "validation_sha256": data.validation_sha256,
         },
         "git_commit": git_commit(),
+        "photos": None if photos is None else photos.to_json(),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "steps": sum(epoch_lengths(recipe, images)),
+        "steps": sum(epoch_lengths(recipe, shown)),
         "seconds": {},
     }
 

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fmnist.errors import ModelError
+from fmnist.photos.folder import STRANGER
 from fmnist.recipes import Recipe
 from fmnist.training.batches import Batch
 from fmnist.training.capture import CapturedStep
@@ -67,8 +68,10 @@ class State:
             logits = self.network(batch.x.contiguous(memory_format=torch.channels_last))
         # The loss of each image once as validation counts it, and with its label smoothed.
         log_probabilities = F.log_softmax(logits.float(), dim=1)
-        losses = -log_probabilities.gather(1, batch.y[:, None]).squeeze(1)
-        smoothing = self.recipe.label_smoothing
+        classes = batch.y.clamp(max=STRANGER - 1)
+        losses = -log_probabilities.gather(1, classes[:, None]).squeeze(1)
+        # Of a stranger all of the label is smoothed away: every class is to be as likely.
+        smoothing = torch.where(batch.y == STRANGER, 1.0, self.recipe.label_smoothing)
         smoothed = (1 - smoothing) * losses - smoothing * log_probabilities.mean(1)
         (smoothed * batch.weights).mean().backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
@@ -80,7 +83,8 @@ class State:
         """Add a step to the epoch's sums, and its images' losses to what is known of them."""
         self.losses[0, batch.indices] = losses
         right = (logits.argmax(1) == batch.y).float()
-        weighted = torch.stack([losses, right, torch.ones_like(right)]) @ batch.weights  # (3,)
+        weights = batch.weights * (batch.y != STRANGER)  # these have no right answer
+        weighted = torch.stack([losses, right, torch.ones_like(right)]) @ weights  # (3,)
         self.sums[:3] += weighted
         self.sums[3] += len(right)
 

@@ -1,5 +1,7 @@
 """A finished run's network, whichever engine trained it: to be loaded, or asked for logits."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from fmnist.data import CLASS_NAMES
 from fmnist.environment import physical_cores
 from fmnist.errors import ModelError, RunError
 from fmnist.models import NETWORKS, make_network
@@ -69,20 +72,60 @@ def ask(
     The engine that trained it answers, with the mirror images too if the recipe says so. Raises
     RunError and ModelError as `load_network`.
     """
+    return load_ask(run, recipe=recipe, device=device, batch_size=batch_size)(images)
+
+
+def load_ask(
+    run: Run,
+    *,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    batch_size: int = 1000,
+    threads: int | None = None,
+) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return `ask` as a function of images alone, with the network loaded once.
+
+    `threads` is how many processors a call may use, by default each physical core. PyTorch's
+    settings are the whole process's, so one thread at a time may call it.
+    """
     facts = run.read()
     flip = facts["recipe"]["flip_at_test"]
-    with processor_settings(physical_cores()):
-        if facts["engine"] == "keras":
-            from fmnist.training import keras_networks
-            from fmnist.training.keras_backend import check_device
+    threads = threads or physical_cores()
+    if facts["engine"] == "keras":
+        from fmnist.training import keras_networks
+        from fmnist.training.keras_backend import check_device
 
-            check_device(device)
-            _network_of(run, recipe)
+        check_device(device)
+        _network_of(run, recipe)
+        with processor_settings(threads):
             model = keras_networks.logits_model(load_keras_model(run))
-            return keras_networks.ask(model, images, flip=flip, batch_size=batch_size)
+        answer = partial(keras_networks.ask, model)
+    else:
         processor = find_device(device, precision="float32")
-        network = on_device(load_network(run, recipe), processor)
-        return infer(network, images, processor, flip=flip, batch_size=batch_size)
+        with processor_settings(threads):
+            network = on_device(load_network(run, recipe), processor)
+        answer = partial(infer, network, device=processor)
+
+    def in_settings(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with processor_settings(threads):
+            return answer(images, flip=flip, batch_size=batch_size)
+
+    return in_settings
+
+
+def network_facts(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a classifier says of the network of a run that was judged as `metrics` say."""
+    trained = run.read()
+    return {
+        "class_names": list(CLASS_NAMES),
+        "temperature": metrics["temperature"],
+        "temperature_source": metrics["temperature_source"],
+        "network": trained["recipe"]["network"],
+        "flip_at_test": trained["recipe"]["flip_at_test"],
+        "accuracy_of_run": {name: part["accuracy"] for name, part in metrics["splits"].items()},
+        **{key: trained[key] for key in ("recipe", "seed", "engine", "all_data", "git_commit")},
+        "data_sha256": trained["data"]["sha256"],
+    }
 
 
 def _network_of(run: Run, recipe: Recipe | None) -> Any:

@@ -1,0 +1,39 @@
+"""docs/python.md: its Python runs and says what it promises, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fmnist.data import CLASS_NAMES, Dataset
+from pages import ROOT, blocks
+
+PAGE = "docs/python.md"
+
+
+def test_its_python_runs(
+    garments: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for code in blocks(PAGE, "python"):
+        exec(compile(code, PAGE, "exec"), {"__name__": "page"})
+        said.append(capsys.readouterr().out.splitlines())
+    trained, answered, fitted, searched = said
+    assert trained[0] == f"{garments.split('train').images.shape} uint8"
+    assert re.fullmatch(r"\d+\.\d% of test right", trained[1])
+    assert len(answered) == 3
+    assert all(line.startswith(CLASS_NAMES) for line in answered)
+    assert fitted[1] == "(3, 10)"
+    assert re.fullmatch(r"\d+\.\d% of validation right", fitted[2])
+    assert searched[0].startswith("{'fashionclassifier__batch_size': ")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / PAGE).read_text("utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
