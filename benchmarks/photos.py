@@ -13,7 +13,6 @@ sender_id each photo counts as a sender of its own.
 """
 
 import argparse
-import csv
 import dataclasses
 import io
 import sys
@@ -29,13 +28,15 @@ from PIL import Image
 
 import fmnist
 from fmnist.classifier import Classifier, Prediction
-from fmnist.errors import FmnistError, PhotoError
+from fmnist.errors import DataError, FmnistError, PhotoError
 from fmnist.evaluation.metrics import confusion_matrix, wilson_interval
+from fmnist.photos.folder import LabelledPhoto, read_labels, read_parts
 from photo_simulator import KINDS, simulate
 from rounds import provenance, write_results
 
 SENDERS = Path(__file__).with_name("photo_senders.csv")
-PARTS = ("held-out", "tune", "all")
+HELD_OUT = "held-out"
+PARTS = (HELD_OUT, "fit", "train", "all")
 ROUNDS, SEED = 2000, 0  # of the resampling
 STRANGER = -2  # the label of what is none of the ten classes
 NO_ANSWER = -1  # the class of what cannot be read: wrong, whatever it shows
@@ -52,46 +53,20 @@ Score: TypeAlias = Callable[[Counts], Floats]  # how often each photo was drawn 
 # The photos
 
 
-@dataclass(frozen=True)
-class Photo:
-    """One row of labels.csv."""
-
-    path: Path
-    label: int | None  # 0..9; None: none of the ten classes
-    sender: str
-    kind: str  # what the source calls it
-
-
-def read_photos(folder: Path, senders: Path, part: str) -> list[Photo]:
+def read_photos(folder: Path, senders: Path, part: str) -> list[LabelledPhoto]:
     """Return the photos of a folder that belong to a part of the senders.
 
-    Who is not in the file `senders` is held out too: nothing was tuned on their photos. Without
-    that file or without sender_id there is but one part.
+    Who is not in the file `senders` is held out too: nothing was tuned on his photos. Without that
+    file or without sender_id there is but one part. Raises DataError for files that are wrong.
     """
-    try:
-        with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        sys.exit(f"{error.filename} cannot be read: {error.strerror}")
-    if part != "all" and senders.exists() and all(row.get("sender_id") for row in rows):
-        tuned = read_tuned(senders)
-        rows = [row for row in rows if (row["sender_id"] in tuned) == (part == "tune")]
-    if not any(row["class_index"] for row in rows):
-        sys.exit(f"{folder}/labels.csv has no photo of a class in the part {part}")
-    return [photo_of(row, folder) for row in rows]
-
-
-def read_tuned(senders: Path) -> set[str]:
-    """Return the senders whose photos something was tuned on."""
-    with senders.open(encoding="utf-8", newline="") as file:
-        return {row["sender_id"] for row in csv.DictReader(file) if row["part"] == "tune"}
-
-
-def photo_of(row: Mapping[str, str], folder: Path) -> Photo:
-    """Return the photo of a row of labels.csv."""
-    label = int(row["class_index"]) if row["class_index"] else None
-    sender = row.get("sender_id") or row["path"]
-    return Photo(folder / row["path"], label, sender, row.get("source_label") or "unnamed")
+    photos = read_labels(folder)
+    own = all(photo.sender == str(photo.path.relative_to(folder)) for photo in photos)
+    if part != "all" and senders.exists() and not own:
+        parts = read_parts(senders)
+        photos = [photo for photo in photos if parts.get(photo.sender, HELD_OUT) == part]
+    if all(photo.class_index is None for photo in photos):
+        raise DataError(f"{folder}/labels.csv has no photo of a class in the part {part}")
+    return photos
 
 
 # Others' ways from a photo to 28x28
@@ -260,11 +235,13 @@ def area_under_curve(wanted: Floats, unwanted: Floats) -> float | None:
 # The results file
 
 
-def judge(photos: Sequence[Photo], answers: Answers, names: Sequence[str]) -> dict[str, Any]:
+def judge(
+    photos: Sequence[LabelledPhoto], answers: Answers, names: Sequence[str]
+) -> dict[str, Any]:
     """Return what the results file says of the photos."""
     labels = labels_of(photos)
     known = labels != STRANGER
-    senders = [photo.sender for photo in photos if photo.label is not None]
+    senders = [photo.sender for photo in photos if photo.class_index is not None]
     classes, truth = answers.ours[known], labels[known]
     read = classes != NO_ANSWER
     return {
@@ -284,9 +261,11 @@ def judge(photos: Sequence[Photo], answers: Answers, names: Sequence[str]) -> di
     }
 
 
-def labels_of(photos: Sequence[Photo]) -> Counts:
+def labels_of(photos: Sequence[LabelledPhoto]) -> Counts:
     """Return the labels (n,), 0..9 or STRANGER."""
-    return np.array([STRANGER if photo.label is None else photo.label for photo in photos])
+    return np.array(
+        [STRANGER if photo.class_index is None else photo.class_index for photo in photos]
+    )
 
 
 def recalls(classes: Counts, truth: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -302,11 +281,11 @@ def recalls(classes: Counts, truth: Counts, names: Sequence[str]) -> list[dict[s
     ]
 
 
-def selective(photos: Sequence[Photo], answers: Answers) -> dict[str, Any]:
+def selective(photos: Sequence[LabelledPhoto], answers: Answers) -> dict[str, Any]:
     """Return what "not sure" does: to right and wrong answers, and to strangers by kind."""
     labels = labels_of(photos)
     senders = np.array([photo.sender for photo in photos])
-    kinds = np.array([photo.kind for photo in photos])
+    kinds = np.array([photo.kind or "unnamed" for photo in photos])
     strange, right = labels == STRANGER, answers.ours == labels
     refused = ~answers.accepted
 
@@ -378,6 +357,44 @@ def judge_simulated(networks: Mapping[str, Classifier], count: int) -> dict[str,
     }
 
 
+def judge_test(model: Classifier) -> dict[str, Any]:
+    """Return the accuracy on Fashion-MNIST's whole test split, and the share kept of the right."""
+    data = fmnist.load_dataset()
+    probabilities = model.probabilities(data.test_images)
+    right = probabilities.argmax(axis=1) == data.test_labels
+    accepted = probabilities.max(axis=1) >= model.least_probability
+    return {
+        "images": len(right),
+        "accuracy": proportion(right),
+        "right_answers_kept": proportion(accepted[right]),
+    }
+
+
+def judge_outliers(model: Classifier, file: Path | None) -> dict[str, Any]:
+    """Return the shares refused of images of no class: a file's, noise, and empty ones."""
+    noise = np.random.default_rng(SEED).integers(0, 256, (1000, 28, 28)).astype(np.uint8)
+    sets = {"noise": noise, "black": np.zeros((1, 28, 28), np.uint8)}
+    if file is not None:
+        sets[file.stem] = read_outliers(file)
+    return {
+        name: {
+            "images": len(images),
+            **proportion(model.probabilities(images).max(axis=1) < model.least_probability),
+        }
+        for name, images in sets.items()
+    }
+
+
+def read_outliers(file: Path) -> NDArray[np.uint8]:
+    """Return the images (n, 28, 28) uint8 that a file has as x."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            images: NDArray[np.uint8] = arrays["x"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{file} has no images named x: {error}") from error
+    return images
+
+
 def proportion(yes: Bools) -> dict[str, Any]:
     """Return a share with its Wilson interval; of none, None."""
     if not len(yes):
@@ -428,6 +445,10 @@ def lines(results: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         for score in ("accuracy", "macro_recall"):
             ahead = percent(row[f"model_ahead_in_{score}"])
             yield f"  {score.replace('_', ' '):12} {percent(row[score])}; the model less it {ahead}"
+    test = results["test"]
+    yield f"{test['images']} test images: {percent(test['accuracy'])}"
+    for name, figures in results["outliers"].items():
+        yield f"refused of {figures['images']} {name}: {percent(figures)}"
     if results["simulated"]:
         yield from lines_of_simulated(results["simulated"])
 
@@ -455,7 +476,9 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "part": chosen.part,
         "resampling": {"rounds": ROUNDS, "seed": SEED},
         "networks": {name: tell(network, files[name]) for name, network in networks.items()},
+        "test": judge_test(networks[MODEL]),
         "real": judge(photos, answers, networks[MODEL].class_names),
+        "outliers": judge_outliers(networks[MODEL], chosen.outliers),
         "simulated": simulated,
         **provenance("onnxruntime", "opencv-python-headless", "pillow"),
     }
@@ -466,11 +489,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="a folder with a labels.csv")
     parser.add_argument(
-        "--senders", type=Path, default=SENDERS, help="sender_id, part: tune or not"
+        "--senders", type=Path, default=SENDERS, help="sender_id, part: train, fit or held-out"
     )
     parser.add_argument("--part", choices=PARTS, default=PARTS[0])
     parser.add_argument("--model", type=Path, help="a run or a file [default: the shipped one]")
     parser.add_argument("--baseline", type=Path, help="a file, exported from a run of classic")
+    parser.add_argument("--outliers", type=Path, help="an .npz with images of no class, as x")
     parser.add_argument("--simulated", type=int, default=1000, help="photos of each background")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()

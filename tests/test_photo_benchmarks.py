@@ -17,7 +17,9 @@ import photo_simulator
 import photos
 from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
-from photos import MODEL, NO_ANSWER, OURS, Answers, Photo
+from fmnist.errors import DataError
+from fmnist.photos.folder import LabelledPhoto
+from photos import MODEL, NO_ANSWER, OURS, Answers
 
 HEADER = "path,class_index,sender_id,source_label\n"
 
@@ -29,7 +31,7 @@ def folder_of(path: Path, rows: str) -> Path:
 
 def senders_file(path: Path) -> Path:
     file = path / "senders.csv"
-    file.write_text("sender_id,part\n1,tune\n2,held-out\n", "utf-8")
+    file.write_text("sender_id,part\n1,train\n2,held-out\n4,fit\n", "utf-8")
     return file
 
 
@@ -43,11 +45,11 @@ def test_senders_nobody_tuned_on_are_held_out(tmp_path: Path) -> None:
     def names(part: str) -> list[str]:
         return [photo.path.name for photo in photos.read_photos(folder, file, part)]
 
-    assert names("tune") == ["a"]
+    assert names("train") == ["a"]
     assert names("held-out") == ["b", "c", "d"]  # 3 is not in the file
     assert names("all") == ["a", "b", "c", "d"]
     hat = photos.read_photos(folder, file, "held-out")[1]
-    assert hat == Photo(folder / "c", None, "2", "Hat")
+    assert hat == LabelledPhoto(folder / "c", None, "2", "Hat")
 
 
 def test_a_folder_without_senders_is_judged_whole(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_folder_without_senders_is_judged_whole(tmp_path: Path) -> None:
 def test_a_folder_without_photos_is_named(tmp_path: Path, rows: str | None, said: str) -> None:
     if rows:
         folder_of(tmp_path, rows)
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(DataError, match=said):
         photos.read_photos(tmp_path, senders_file(tmp_path), "all")
 
 
@@ -118,8 +120,8 @@ def test_the_area_under_the_curve() -> None:
     assert photos.area_under_curve(right, strange[:0]) is None
 
 
-def photo(label: int | None, sender: str, kind: str = "Shoes") -> Photo:
-    return Photo(Path("a.jpg"), label, sender, kind)
+def photo(label: int | None, sender: str, kind: str = "Shoes") -> LabelledPhoto:
+    return LabelledPhoto(Path("a.jpg"), label, sender, kind)
 
 
 def test_photos_are_judged() -> None:

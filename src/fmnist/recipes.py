@@ -98,6 +98,7 @@ class Recipe:
     pruning: Pruning | None = None  # None: every epoch shows every image
     strangers: int = 0  # drawn images of no class, for which all classes are to be as likely
     photo_repeats: int = 1  # how often an epoch shows each photo, where there are photos
+    photo_epochs: int = 1  # how many epochs, the last ones, show photos
     flip_at_test: bool = False  # logits are the mean of the image's and its mirror image's
     score: Score | None = None
 
@@ -121,6 +122,7 @@ class Recipe:
             "strangers must be a whole number from 0": self.strangers == 0
             or _is_count(self.strangers),
             "photo_repeats must be a whole number from 1": _is_count(self.photo_repeats),
+            "photo_epochs must be a whole number from 1": _is_count(self.photo_epochs),
             "pruning must be a Pruning or None": pruning is None or isinstance(pruning, Pruning),
             "schedule must be constant or linear": self.schedule in ("constant", "linear"),
         }
@@ -237,7 +239,8 @@ PHOTO = Recipe(
     label_smoothing=0.1,
     augmentation=Augmentation(photo_defects=True),
     strangers=6000,
-    photo_repeats=20,
+    photo_repeats=25,
+    photo_epochs=2,
     flip_at_test=True,
 )
 

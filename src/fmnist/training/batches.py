@@ -36,21 +36,24 @@ class Batches:
         labels: NDArray[np.uint8],
         recipe: Recipe,
         device: torch.device,
-        real: NDArray[np.bool_] | None = None,
+        *,
+        drawings: int = 0,
+        photos: int = 0,
     ) -> None:
         """Put images (n, 28, 28) and labels (n,) on the device; the images get a zero margin.
 
-        `real` (n,) tells which have the defects of photos already; None: none of them.
+        The last of them are `photos` prepared, before these stand `drawings`; the others are
+        Fashion-MNIST's.
         """
         margin = recipe.augmentation.shift
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
         self.pixels = torch.from_numpy(padded).to(device)  # (n, side, side) uint8
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)  # (n,)
-        self.real = torch.from_numpy(np.zeros(len(labels), bool) if real is None else real)  # (n,)
-        self.real = self.real.to(device)
+        self.photos = photos
+        self.real = torch.arange(len(labels), device=device) >= len(labels) - photos - drawings
         self.windows = _windows(SIDE + 2 * margin).to(device)  # (2, 784)
         self.recipe = recipe
-        self.lengths = epoch_lengths(recipe, len(labels))
+        self.lengths = epoch_lengths(recipe, len(labels) - photos, photos)
 
     def locate(self, step: int) -> tuple[int, int]:
         """Return the epoch (0, 1, …) that step `step` is in, and its number in that epoch."""
@@ -83,11 +86,15 @@ class Batches:
     def _choose(self, seed: int, epoch: int, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Return which images an epoch shows, in order, and how many images each stands for."""
         n, device = len(self.labels), self.labels.device
-        order = torch.randperm(n, generator=_generator(seed, epoch)).to(device)
+        pool = torch.arange(n - self.photos)
+        if _shows_photos(self.recipe, epoch):
+            photos = torch.arange(n - self.photos, n)
+            pool = torch.cat([pool, photos.repeat(self.recipe.photo_repeats)])
+        order = pool[torch.randperm(len(pool), generator=_generator(seed, epoch))].to(device)
         weights = torch.ones(n, device=device)
         pruning = self.recipe.pruning
         if pruning is None or not _is_pruned(self.recipe, epoch):
-            return order, weights
+            return order, weights[order]
         # Stable, so that equal losses are in the order drawn and a draw can be repeated.
         by_loss = order[losses[order].argsort(stable=True)]  # the easiest first
         count, kept = _easy_and_kept(pruning, n)
@@ -113,16 +120,24 @@ class Batches:
         return (rows * side + columns)[order], flips[order]
 
 
-def epoch_lengths(recipe: Recipe, images: int) -> list[int]:
-    """Return the number of batches of each epoch; the last of an epoch may be smaller."""
-    shown = images
-    if recipe.pruning is not None:
-        easy, kept = _easy_and_kept(recipe.pruning, images)
-        shown = images - easy + kept
-    return [
-        -(-(shown if _is_pruned(recipe, epoch) else images) // recipe.batch_size)
-        for epoch in range(recipe.epochs)
-    ]
+def epoch_lengths(recipe: Recipe, images: int, photos: int = 0) -> list[int]:
+    """Return the number of batches of each epoch; the last of an epoch may be smaller.
+
+    `photos` come on top of `images`.
+    """
+    shown = [images] * recipe.epochs
+    for epoch in range(recipe.epochs):
+        if recipe.pruning is not None and _is_pruned(recipe, epoch):
+            easy, kept = _easy_and_kept(recipe.pruning, images)
+            shown[epoch] = images - easy + kept
+        if _shows_photos(recipe, epoch):
+            shown[epoch] += photos * recipe.photo_repeats
+    return [-(-count // recipe.batch_size) for count in shown]
+
+
+def _shows_photos(recipe: Recipe, epoch: int) -> bool:
+    """Tell whether an epoch shows photos, where there are some."""
+    return epoch >= recipe.epochs - recipe.photo_epochs
 
 
 def _easy_and_kept(pruning: Pruning, images: int) -> tuple[int, int]:

@@ -154,7 +154,14 @@ def _train(
     validation = None if facts["all_data"] else data.split("validation")
     # Keras has a memory of its own, and is fed from the processor's.
     memory = place.torch if facts["engine"] == "torch" else torch.device("cpu")
-    batches = Batches(learning.images, learning.labels, recipe, memory, learning.real)
+    batches = Batches(
+        learning.images,
+        learning.labels,
+        recipe,
+        memory,
+        drawings=learning.drawings,
+        photos=learning.photos,
+    )
     network = first_network(recipe, learning.images, facts["seed"])
     state = engine.begin(network, recipe, sum(batches.lengths), len(learning.labels), place)
     remove_leftovers(run.checkpoints)

@@ -14,7 +14,6 @@ from fmnist.recipes import Recipe, differing_fields
 from fmnist.runs import Run
 from fmnist.training.batches import epoch_lengths
 from fmnist.training.device import Device, physical_cores, processor_settings
-from fmnist.training.training_set import count_shown
 
 log = logging.getLogger("fmnist")
 
@@ -34,7 +33,12 @@ def starting_facts(
     Raises ModelError for a bad network, DataError where the photos cannot be listed.
     """
     learning = data.indices("all" if all_data else "train")
-    shown = count_shown(len(learning), recipe, 0 if photos is None else len(photos.read()))
+    count = 0 if photos is None else len(photos.read())
+    if photos is not None and recipe.pruning is not None:
+        raise RunError(
+            f"recipe {recipe.name} leaves images out (pruning), which does not go with photos; "
+            "use the recipe photo, or dataclasses.replace(recipe, pruning=None)"
+        )
     threads = physical_cores()
     with processor_settings(threads):
         network = make_network(recipe.network)
@@ -62,7 +66,7 @@ def starting_facts(
         "git_commit": git_commit(),
         "photos": None if photos is None else photos.to_json(),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "steps": sum(epoch_lengths(recipe, shown)),
+        "steps": sum(epoch_lengths(recipe, len(learning) + recipe.strangers, count)),
         "seconds": {},
     }
 

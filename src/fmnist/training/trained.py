@@ -125,7 +125,15 @@ def network_facts(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy_of_run": {name: part["accuracy"] for name, part in metrics["splits"].items()},
         **{key: trained[key] for key in ("recipe", "seed", "engine", "all_data", "git_commit")},
         "data_sha256": trained["data"]["sha256"],
+        "photos": _known_of(trained["photos"]),
     }
+
+
+def _known_of(photos: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what is known of a run's photos wherever their folder lies."""
+    if photos is None:
+        return None
+    return {name: photos.get(name) for name in ("parts", "strangers", "count", "sha256")}
 
 
 def _network_of(run: Run, recipe: Recipe | None) -> Any:

@@ -1,4 +1,4 @@
-"""All that an epoch is drawn from: a split, photos that a user adds, and drawings of no class."""
+"""All that an epoch is drawn from: a split, drawings of no class, and photos that a user adds."""
 
 from typing import NamedTuple
 
@@ -12,30 +12,28 @@ from fmnist.training.strangers import draw_strangers
 
 
 class TrainingSet(NamedTuple):
-    """Images to learn from."""
+    """Images to learn from: Fashion-MNIST's, then drawings, then photos."""
 
     images: NDArray[np.uint8]  # (n, 28, 28)
-    labels: NDArray[np.uint8]  # (n,), 0..9, or 10: none of the classes
-    real: NDArray[np.bool_]  # (n,): photos and drawings, not images of Fashion-MNIST
-
-
-def count_shown(images: int, recipe: Recipe, photos: int) -> int:
-    """Return how many images the training set of so many images and photos has."""
-    return images + photos * recipe.photo_repeats + recipe.strangers
+    labels: NDArray[np.uint8]  # (n,), 0..9, or STRANGER: none of the classes
+    drawings: int
+    photos: int
 
 
 def training_set(
     split: Split, recipe: Recipe, photos: PreparedPhotos | None, seed: int
 ) -> TrainingSet:
-    """Return a split's images, then each photo as often as the recipe says, then the drawings."""
+    """Return what a recipe learns from."""
     images, labels = [split.images], [split.labels]
-    if photos is not None:
-        images += [photos.images] * recipe.photo_repeats
-        labels += [photos.labels] * recipe.photo_repeats
     if recipe.strangers:
         images.append(draw_strangers(recipe.strangers, split.images, seed))
         labels.append(np.full(recipe.strangers, STRANGER, np.uint8))
-    everything = np.concatenate(images)
+    if photos is not None:
+        images.append(photos.images)
+        labels.append(photos.labels)
     return TrainingSet(
-        everything, np.concatenate(labels), np.arange(len(everything)) >= len(split.images)
+        np.concatenate(images),
+        np.concatenate(labels),
+        recipe.strangers,
+        0 if photos is None else len(photos.labels),
     )
