@@ -230,7 +230,7 @@ SPRINT = Recipe(
 PHOTO = Recipe(
     name="photo",
     network="runner",
-    epochs=20,
+    epochs=24,
     batch_size=256,
     optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
     source="standard, made to bear what photos suffer; docs/photos.md",
@@ -239,8 +239,8 @@ PHOTO = Recipe(
     label_smoothing=0.1,
     augmentation=Augmentation(photo_defects=True),
     strangers=6000,
-    photo_repeats=25,
-    photo_epochs=2,
+    photo_repeats=20,
+    photo_epochs=10,
     flip_at_test=True,
 )
 
