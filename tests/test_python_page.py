@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fmnist.cli import main
 from fmnist.data import CLASS_NAMES, Dataset
-from pages import ROOT, blocks
+from pages import ROOT, blocks, commands
 
 PAGE = "docs/python.md"
 
@@ -20,6 +21,8 @@ def test_its_python_runs(
     monkeypatch.chdir(tmp_path)
     said = []
     for code in blocks(PAGE, "python"):
+        if code.startswith("# mine.py"):
+            continue
         exec(compile(code, PAGE, "exec"), {"__name__": "page"})
         said.append(capsys.readouterr().out.splitlines())
     trained, answered, fitted, searched = said
@@ -31,6 +34,20 @@ def test_its_python_runs(
     assert re.fullmatch(r"\d+\.\d% of validation right", fitted[2])
     assert searched[0].startswith("{'fashionclassifier__batch_size': ")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_the_network_of_ones_own_trains(
+    garments: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (own,) = (code for code in blocks(PAGE, "python") if code.startswith("# mine.py"))
+    (tmp_path / "mine.py").write_text(own)
+    assert len(commands(PAGE)) == 2
+    for command in commands(PAGE):
+        monkeypatch.setattr("sys.argv", ["fmnist", *command])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert exit_.value.code == 0
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fmnist.cli import main
-from fmnist.data import Dataset
-from pages import ROOT, blocks, commands
+from fmnist.data import CLASS_NAMES, Dataset
+from pages import ROOT, blocks, commands, take_pictures
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -41,9 +41,8 @@ def test_its_commands_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (own,) = (text for text in blocks("README.md", "python") if text.startswith("# mine.py"))
-    (tmp_path / "mine.py").write_text(own)
-    assert len(commands("README.md")) >= 7
+    take_pictures(tmp_path)
+    assert len(commands("README.md")) >= 8
     for command in commands("README.md"):
         monkeypatch.setattr("sys.argv", ["fmnist", *command])
         with pytest.raises(SystemExit) as exit_:
@@ -64,3 +63,4 @@ def test_its_python_runs(
     assert said[0] == f"{garments.split('train').images.shape} uint8"
     assert 0 <= float(said[1]) <= 1
     assert Path(said[2]).is_file()
+    assert said[3] in CLASS_NAMES
