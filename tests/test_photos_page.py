@@ -2,12 +2,11 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import photos
 from fmnist.cli import main
 from fmnist.data import CLASS_NAMES, Dataset
 from fmnist.recipes import PHOTO, RECIPES
@@ -17,7 +16,10 @@ PAGE = "docs/photos.md"
 
 
 def test_its_commands_run(
-    garments: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    garments: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The recipe is cut short: what is tested are the commands."""
     quick = dataclasses.replace(PHOTO, epochs=1, strangers=20)
@@ -37,15 +39,10 @@ def test_its_commands_run(
         for line in code.splitlines()
         if line.startswith("python benchmarks/photos.py")
     )
-    script, *options = line.split()[1:]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *options, "--simulated", "3"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 photos of 2 senders" in done.stdout
+    monkeypatch.setattr("sys.argv", [*line.split()[1:], "--simulated", "3"])
+    capsys.readouterr()
+    photos.main()
+    assert "2 photos of 2 senders" in capsys.readouterr().out
 
 
 def test_its_python_runs(

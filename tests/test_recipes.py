@@ -66,8 +66,11 @@ def test_classic_is_the_recipe_of_the_issue() -> None:
         "schedule": "constant",
         "warmup": 0.0,
         "label_smoothing": 0.0,
-        "augmentation": {"flip": False, "shift": 0},
+        "augmentation": {"flip": False, "shift": 0, "photo_defects": False},
         "pruning": None,
+        "strangers": 0,
+        "photo_repeats": 1,
+        "photo_epochs": 1,
         "flip_at_test": False,
     }
 
