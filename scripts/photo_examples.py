@@ -1,6 +1,6 @@
 """Draw docs/photos/: how photos become answers, one strip a class and one of what is no class.
 
-    python scripts/photo_examples.py --photos ../shared/photos
+    python scripts/photo_examples.py --photos ../clothes
 
 The photos are the first of each class in labels.csv by a sender that is held out, whatever the
 answer to them: they show what to expect.

@@ -1,6 +1,6 @@
 """Make the classifier that comes with fmnist, from the data set and a folder of labelled photos.
 
-    python scripts/ship.py --photos ../shared/photos --runs runs/ship
+    python scripts/ship.py --photos ../clothes --runs runs/ship
 
 1. Recipe `photo` is trained on the train split and the photos of the senders called `train`. Its
    temperature comes from the validation split, and what is "not sure" from the senders called
