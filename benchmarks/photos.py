@@ -14,6 +14,7 @@ sender_id each photo counts as a sender of its own.
 
 import argparse
 import dataclasses
+import hashlib
 import io
 import sys
 import time
@@ -28,6 +29,7 @@ from PIL import Image
 
 import fmnist
 from fmnist.classifier import Classifier, Prediction
+from fmnist.classifier.classifier import SHIPPED
 from fmnist.errors import DataError, FmnistError, PhotoError
 from fmnist.evaluation.metrics import confusion_matrix, wilson_interval
 from fmnist.photos.folder import LabelledPhoto, read_labels, read_parts
@@ -406,6 +408,8 @@ def tell(network: Classifier, file: Path | None) -> dict[str, Any]:
     """Return what a results file says of a network."""
     known = ("network", "seed", "git_commit", "least_probability", "temperature", "accuracy_of_run")
     facts = {name: network.facts[name] for name in known if name in network.facts}
+    if file is None or file.is_file():
+        facts["sha256"] = hashlib.sha256((file or SHIPPED).read_bytes()).hexdigest()
     return {"file": str(file) if file else "shipped", **facts}
 
 
