@@ -7,7 +7,7 @@ No code is shared with fmnist.photos, so that neither profits from the other's a
 
 Arrays are float32, (h, w) or (3, h, w) sRGB, 0 black to 1 white; sizes are (width, height) in
 pixels. Colours come first, since numpy is slow where the last axis is short. Constants
-without a source were set by eye, beside phone photos of `tune` senders.
+without a source were set by eye, beside phone photos of senders that are not held out.
 """
 
 import argparse

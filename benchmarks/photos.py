@@ -238,9 +238,15 @@ def area_under_curve(wanted: Floats, unwanted: Floats) -> float | None:
 
 
 def judge(
-    photos: Sequence[LabelledPhoto], answers: Answers, names: Sequence[str]
+    photos: Sequence[LabelledPhoto],
+    answers: Answers,
+    names: Sequence[str],
+    learned: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what the results file says of the photos."""
+    """Return what the results file says of the photos.
+
+    `learned` are the kinds of what is no class that the model learned to be unsure about.
+    """
     labels = labels_of(photos)
     known = labels != STRANGER
     senders = [photo.sender for photo in photos if photo.class_index is not None]
@@ -251,6 +257,7 @@ def judge(
         "senders": len(set(senders)),
         "unreadable": int((answers.ours == NO_ANSWER).sum()),
         "accuracy": measured(share(classes == truth), senders),
+        "mean_probability": float(answers.probability[known].mean()),
         "macro_recall": measured(macro_recall(classes == truth, truth), senders),
         "classes": recalls(classes, truth, names),
         "confusion": confusion_matrix(classes[read], truth[read]).tolist(),
@@ -258,7 +265,7 @@ def judge(
             "median": float(f"{np.median(answers.seconds):.4g}"),
             "p95": float(f"{np.percentile(answers.seconds, 95):.4g}"),
         },
-        "selective": selective(photos, answers),
+        "selective": selective(photos, answers, learned),
         "others": others(answers, known, truth, senders),
     }
 
@@ -283,7 +290,9 @@ def recalls(classes: Counts, truth: Counts, names: Sequence[str]) -> list[dict[s
     ]
 
 
-def selective(photos: Sequence[LabelledPhoto], answers: Answers) -> dict[str, Any]:
+def selective(
+    photos: Sequence[LabelledPhoto], answers: Answers, learned: Sequence[str]
+) -> dict[str, Any]:
     """Return what "not sure" does: to right and wrong answers, and to strangers by kind."""
     labels = labels_of(photos)
     senders = np.array([photo.sender for photo in photos])
@@ -302,6 +311,8 @@ def selective(photos: Sequence[LabelledPhoto], answers: Answers) -> dict[str, An
         "right_answers_kept": over(right, answers.accepted),
         "wrong_answers_refused": over(~strange & ~right, refused),
         "strangers_refused": over(strange, refused),
+        "strangers_of_unknown_kinds_refused": over(strange & ~np.isin(kinds, learned), refused),
+        "kinds_learned": list(learned),
         "strangers_refused_by_kind": {
             str(kind): over(strange & (kinds == kind), refused)
             for kind in np.unique(kinds[strange])
@@ -375,7 +386,7 @@ def judge_test(model: Classifier) -> dict[str, Any]:
 def judge_outliers(model: Classifier, file: Path | None) -> dict[str, Any]:
     """Return the shares refused of images of no class: a file's, noise, and empty ones."""
     noise = np.random.default_rng(SEED).integers(0, 256, (1000, 28, 28)).astype(np.uint8)
-    sets = {"noise": noise, "black": np.zeros((1, 28, 28), np.uint8)}
+    sets = {"noise": noise}
     if file is not None:
         sets[file.stem] = read_outliers(file)
     return {
@@ -428,7 +439,8 @@ def percent(figures: Mapping[str, Any] | None) -> str:
 def lines(results: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     """Yield the results file as a person reads it."""
     found = results["real"]
-    yield f"{results['part']}: {found['photos']} photos of {found['senders']} senders"
+    yield f"{results['part']}: {found['photos']} photos of {found['senders']} senders; "
+    yield f"{results['photos_of_other_parts']} photos of other parts were left out"
     yield f"accuracy      {percent(found['accuracy'])}"
     yield f"macro recall  {percent(found['macro_recall'])}"
     yield "a photo       {median:.3f} s, 95 % in {p95:.3f} s".format(**found["seconds"])
@@ -438,7 +450,13 @@ def lines(results: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     for name, row in zip(names, found["confusion"], strict=True):
         yield f"  {name:12}" + "".join(f"{count:5}" for count in row)
     chosen = found["selective"]
-    for name in ("accepted", "right_answers_kept", "wrong_answers_refused", "strangers_refused"):
+    for name in (
+        "accepted",
+        "right_answers_kept",
+        "wrong_answers_refused",
+        "strangers_refused",
+        "strangers_of_unknown_kinds_refused",
+    ):
         yield f"{name.replace('_', ' '):22} {percent(chosen[name])}"
     for kind, figures in chosen["strangers_refused_by_kind"].items():
         yield f"  {kind:20} {percent(figures)} of {figures['photos']}"
@@ -473,15 +491,18 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         networks[BASELINE] = fmnist.load_classifier(chosen.baseline)
     photos = read_photos(chosen.photos, chosen.senders, chosen.part)
     answers = ask_all([photo.path for photo in photos], networks)
+    known_photos = networks[MODEL].facts.get("photos") or {}
+    learned = known_photos.get("strangers") or ()
     simulated = judge_simulated(networks, chosen.simulated) if chosen.simulated else None
     files = {MODEL: chosen.model, BASELINE: chosen.baseline}
     return {
         "what": "share of photos classified right; intervals of 95 %, resampled by sender",
         "part": chosen.part,
+        "photos_of_other_parts": len(read_labels(chosen.photos)) - len(photos),
         "resampling": {"rounds": ROUNDS, "seed": SEED},
         "networks": {name: tell(network, files[name]) for name, network in networks.items()},
         "test": judge_test(networks[MODEL]),
-        "real": judge(photos, answers, networks[MODEL].class_names),
+        "real": judge(photos, answers, networks[MODEL].class_names, learned),
         "outliers": judge_outliers(networks[MODEL], chosen.outliers),
         "simulated": simulated,
         **provenance("onnxruntime", "opencv-python-headless", "pillow"),

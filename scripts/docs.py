@@ -187,6 +187,12 @@ def rest() -> str:
         for name, found in starting["seconds"].items()
         if name in ("fmnist --help", "fmnist train --help", "fmnist recipes", "fmnist data")
     ]
+    many = results("predict_many")
+    rows += [
+        [f"`fmnist predict`, {count} photo{'s' * (count != '1')}, from a cold shell "
+         f"({told['peak_mib']['median']:,.0f} MiB)", f"{told['seconds']['median']:.2f} s"]
+        for count, told in many["photos"].items()
+    ]  # fmt: skip
     for what, jobs in (
         ("training", memory["training"]),
         ("classifying 10,000 images", memory["classifying 10,000 images"]),

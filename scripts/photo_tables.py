@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fmnist.data import CLASS_NAMES
+
 Figures = Mapping[str, Any]
 
 
@@ -34,7 +36,6 @@ def headline(found: Figures) -> list[list[str]]:
 def recalls(found: Figures) -> list[list[str]]:
     """Return photos and recall of each class, and what it is taken for most often else."""
     real = found["real"]
-    names = {row["index"]: row["name"] for row in real["classes"]}
     rows = []
     for row in real["classes"]:
         others = {
@@ -43,7 +44,7 @@ def recalls(found: Figures) -> list[list[str]]:
             if name != row["index"] and count
         }
         most = max(others, key=lambda index: others[index], default=None)
-        mistaken = "" if most is None else f"{names.get(most, 'Bag')} ({others[most]})"
+        mistaken = "" if most is None else f"{CLASS_NAMES[most]} ({others[most]})"
         rows.append([row["name"], str(row["photos"]), f"{100 * row['recall']:.0f} %", mistaken])
     return rows
 
@@ -67,18 +68,21 @@ def strangers(found: Figures) -> list[list[str]]:
     """Return the share of what is no class that is refused, by kind."""
     chosen = found["real"]["selective"]
     rows = [
-        [f"{kind}, photos by held-out senders", str(figures["photos"]), share(figures)]
+        [f"{kind}: a kind that it {knows(kind, chosen)}", str(figures["photos"]), share(figures)]
         for kind, figures in chosen["strangers_refused_by_kind"].items()
     ]
-    rows.append(
-        ["all these photos", str(chosen["strangers_refused"]["photos"]),
-         share(chosen["strangers_refused"])]
-    )  # fmt: skip
-    called = {"mnist_test": "digits of MNIST's test split", "noise": "noise", "black": "black"}
+    unknown = chosen["strangers_of_unknown_kinds_refused"]
+    rows.append(["all photos of kinds that it never saw", str(unknown["photos"]), share(unknown)])
+    called = {"mnist_test": "digits of MNIST's test split", "noise": "noise, as in its drawings"}
     return rows + [
         [called.get(name, name), f"{figures['images']:,}", share(figures)]
         for name, figures in found["outliers"].items()
     ]
+
+
+def knows(kind: str, chosen: Figures) -> str:
+    """Return whether the model was shown a kind, by other senders."""
+    return "learned from" if kind in chosen["kinds_learned"] else "never saw"
 
 
 def simulated(found: Figures) -> list[list[str]]:
@@ -100,18 +104,24 @@ def backgrounds(found: Figures) -> list[str]:
 
 def card(facts: Figures) -> list[list[str]]:
     """Return what the shipped file says of itself."""
-    photos = facts["photos"]
+    photos, parity = facts["photos"], facts["parity"]
+    seeds = ", ".join(str(seed) for seed in facts["seeds"])
+    views = "the image and its mirror image" if facts["flip_at_test"] else "the image"
+    hashes = [
+        facts["data_sha256"][name] for name in sorted(facts["data_sha256"]) if "train" in name
+    ]
     return [
-        ["recipe", f"`{facts['recipe']['name']}`, seed {facts['seed']}"],
-        ["network", f"`{facts['network']}`, its answer and that to the mirror image averaged"],
+        ["recipe", f"`{facts['recipe']['name']}`, seeds {seeds}; the mean of their logits"],
+        ["network", f"`{facts['network']}`, asked about {views}"],
         ["arithmetic", facts["precision"]],
-        ["code", f"commit `{facts['git_commit']}`, fmnist {facts['fmnist']}"],
-        ["Fashion-MNIST", f"all 60,000 training images, SHA-256 `{facts['data_sha256']}`"],
+        ["code", f"commit `{facts['git_commit']}`"],
+        ["Fashion-MNIST", "all 60,000 training images, SHA-256 of the files "
+         + ", ".join(f"`{value}`" for value in hashes)],
         ["photos", f"{photos['count']} of the senders called {' and '.join(photos['parts'])}, "
          f"as prepared SHA-256 `{photos['sha256']}`"],
         ["of no class among these", ", ".join(photos["strangers"])],
-        ["temperature", f"{facts['temperature']:.3f}, {facts['temperature_source']}"],
+        ["temperature", f"{facts['temperature']:.3f}, from the first training's validation split"],
         ["least probability", f"{facts['least_probability']}: what is less probable is not sure"],
-        ["parity on 5,000 validation images", f"{100 * facts['parity']['accuracy']:.2f} % in "
-         f"{facts['precision']}, {100 * facts['parity']['accuracy_of_run']:.2f} % in float32"],
+        ["8 bits against float32", f"{parity['differing_labels']} of {parity['images']:,} "
+         "labels differ on the validation images, which these networks have learned from"],
     ]  # fmt: skip

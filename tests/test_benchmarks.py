@@ -9,6 +9,7 @@ import pytest
 
 import inference
 import memory
+import predict_many
 import start_up
 import time_to_accuracy
 from fmnist.models import Classic, sprinter
@@ -45,6 +46,22 @@ def test_our_classifier_is_compared_with_keras() -> None:
     cells = inference.table(ours)["classifier int8"]
     assert cells["1000"]["ms"]["median"] == 15_000
     assert cells["1000"]["images_per_second"] == round(1000 * 1000 / 15_000)
+
+
+def test_photos_are_repeated_until_there_are_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+
+    def pretend(command: list[str]) -> tuple[float, str]:
+        given.append(command[3:])
+        return 100.0 + len(given), "{}\n" * (len(command) - 3)
+
+    monkeypatch.setattr(predict_many, "measure_process", pretend)
+    found = predict_many.measure([Path("a.jpg"), Path("b.jpg")], [1, 3], rounds=2)
+    assert given == [["a.jpg"], ["a.jpg", "b.jpg", "a.jpg"]] * 2
+    assert found["photos"]["3"]["peak_mib"]["median"] == 103  # of 102 and 104
+    assert found["photos"]["1"]["seconds"]["n"] == 2
 
 
 def test_every_verb_is_timed() -> None:

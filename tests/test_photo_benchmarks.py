@@ -135,7 +135,7 @@ def test_photos_are_judged() -> None:
         seconds=np.linspace(0.1, 0.2, 6),
         classes={(MODEL, OURS): classes, (MODEL, photos.WEB_FORM): squashed},
     )
-    found = photos.judge(shown, answers, CLASS_NAMES)
+    found = photos.judge(shown, answers, CLASS_NAMES, ["Body"])
     assert (found["photos"], found["senders"], found["unreadable"]) == (4, 3, 1)
     assert found["accuracy"]["value"] == 0.5
     assert found["macro_recall"]["value"] == pytest.approx((2 / 3 + 0) / 2)

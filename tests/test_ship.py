@@ -11,7 +11,7 @@ from PIL import Image
 
 import fmnist
 from fmnist.data import Dataset
-from fmnist.errors import DataError
+from fmnist.errors import DataError, RunError
 from fmnist.recipes import PHOTO, RECIPES
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "ship.py"
@@ -38,20 +38,21 @@ def photos(garments: Dataset, tmp_path: Path) -> Path:
         enlarged = Image.fromarray(253 - (image * 0.8).astype(np.uint8)).resize((140, 140))
         enlarged.save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,{label},{'abc'[number % 3]},kind")
-    rows.append("0.png,,c,Hat")
+    rows += ["0.png,,c,Hat", "1.png,,c,Skirt"]
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "senders.csv").write_text("sender_id,part\na,train\nb,fit\nc,held-out\n")
     return tmp_path
 
 
 def test_it_ships_a_classifier_and_trains_nothing_twice(
-    ship: ModuleType, garments: Dataset, photos: Path, monkeypatch: pytest.MonkeyPatch
+    ship: ModuleType, garments: Dataset, photos: Path
 ) -> None:
     out = photos / "shipped.onnx"
-    told = ship.make(photos, photos / "senders.csv", photos / "runs", 3, out)
+    told = ship.make(photos, photos / "senders.csv", photos / "runs", [3, 4], out)
     classifier = fmnist.load_classifier(out)
     assert classifier.facts["precision"] == "int8"
-    assert classifier.facts["seed"] == 3
+    assert classifier.facts["seeds"] == [3, 4]
+    assert not classifier.facts["flip_at_test"]
     assert classifier.facts["all_data"]
     assert classifier.facts["photos"]["parts"] == ["train", "fit"]
     assert classifier.facts["photos"]["count"] == 20  # of a and b; c is not read
@@ -59,14 +60,19 @@ def test_it_ships_a_classifier_and_trains_nothing_twice(
     first = fmnist.open_run(photos / "runs" / "fit").read()
     assert first["photos"]["count"] == 10
     assert not first["all_data"]
-    monkeypatch.setattr(fmnist, "train", None)
-    assert ship.make(photos, photos / "senders.csv", photos / "runs", 3, out) == told
+    before = [run.stat().st_mtime_ns for run in (photos / "runs").glob("*/weights.safetensors")]
+    assert len(before) == 3
+    assert ship.make(photos, photos / "senders.csv", photos / "runs", [3, 4], out) == told
+    after = [run.stat().st_mtime_ns for run in (photos / "runs").glob("*/weights.safetensors")]
+    assert after == before
+    with pytest.raises(RunError, match="fit was made with other seed; name other --runs"):
+        ship.make(photos, photos / "senders.csv", photos / "runs", [5], out)
 
 
 def test_the_threshold_keeps_the_right_answers_that_it_says(
     ship: ModuleType, garments: Dataset, photos: Path
 ) -> None:
-    ship.make(photos, photos / "senders.csv", photos / "runs", 3, photos / "shipped.onnx")
+    ship.make(photos, photos / "senders.csv", photos / "runs", [3, 4], photos / "shipped.onnx")
     folder = ship.PhotoFolder(photos, photos / "senders.csv", ("fit",))
     shown = ship.prepare_photos(folder.read())
     first = fmnist.load_classifier(photos / "runs" / "fit")
@@ -85,4 +91,4 @@ def test_a_folder_without_the_senders_is_refused(
 ) -> None:
     (photos / "senders.csv").write_text("sender_id,part\nz,train\n")
     with pytest.raises(DataError, match="no photo of a class by a sender of train"):
-        ship.make(photos, photos / "senders.csv", photos / "runs", 3, photos / "shipped.onnx")
+        ship.make(photos, photos / "senders.csv", photos / "runs", [3, 4], photos / "shipped.onnx")

@@ -4,7 +4,6 @@ Order is kept and memory stays flat: at most AHEAD pictures for each worker are 
 """
 
 import glob
-import importlib.util
 import os
 import sys
 from collections import deque
@@ -221,19 +220,18 @@ def load_heat(classifier: "Classifier", path: str | os.PathLike[str] | None = No
     """Return what says which pixels of an image (28, 28) speak for a class: a map (28, 28) float32.
 
     `path` is what the classifier was loaded from. A run is asked by integrated gradients, which
-    need the extra `explain`; else places are covered one after the other. Raises MissingExtra.
+    need the extra `explain`; else places are covered one after the other. Raises MissingExtra, and
+    RunError and ModelError where the run's network cannot be loaded.
     """
     from fmnist.classifier.explain import occlusion_map
 
     if path is None or not os.path.isdir(path):
         return partial(occlusion_map, classifier)
-    if importlib.util.find_spec("captum") is None:
-        raise MissingExtra("captum", "explain")
     from fmnist.runs import open_run
-    from fmnist.training.attribution import integrated_gradients
+    from fmnist.training.attribution import load_gradients
 
-    run = open_run(path)
-    return lambda image, index: integrated_gradients(run, image[None], np.array([index]))[0]
+    gradients = load_gradients(open_run(path))
+    return lambda image, index: gradients(image[None], np.array([index]))[0]
 
 
 def draw_heat(answer: "Prediction | PhotoError", heat: Heat) -> NDArray[np.uint8] | None:

@@ -358,6 +358,20 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="onnx only: in 8 bits, smaller and faster.")
     ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="onnx only: ask about the mirror image too, where the recipe does, or not: "
+            "half the time.",
+        ),
+    ] = True,
+    ensemble_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="onnx only: the mean with this run's answers; may be repeated."
+        ),
+    ] = None,
     least_probability: Annotated[
         float,
         typer.Option(
@@ -377,10 +391,14 @@ def export(
 
     Example: `fmnist export runs/mine --format onnx --out mine.onnx`
     """
-    if int8 and format != Format.onnx:
-        raise typer.BadParameter("only --format onnx has it", param_hint="--int8")
-    if least_probability and format != Format.onnx:
-        raise typer.BadParameter("only --format onnx has it", param_hint="--least-probability")
+    for name, given in (
+        ("--int8", int8),
+        ("--least-probability", bool(least_probability)),
+        ("--no-mirror", not mirror),
+        ("--ensemble-with", bool(ensemble_with)),
+    ):
+        if given and format != Format.onnx:
+            raise typer.BadParameter("only --format onnx has it", param_hint=name)
     from fmnist.data import load_dataset
     from fmnist.recipes import find_recipe
     from fmnist.training.export import export as write_export
@@ -393,6 +411,8 @@ def export(
         load_dataset(data_dir),
         recipe=chosen,
         int8=int8,
+        mirror=mirror,
+        ensemble_with=ensemble_with or (),
         least_probability=least_probability,
     )
     _show(result, tables.print_export, as_json)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fmnist.photos.cutout import NOTHING, TOUCHES, Look, cut_out
-from fmnist.photos.silhouette import Mask, overlap
+from fmnist.photos.silhouette import Mask, box_of, overlap
 from scenes import (
     BAG,
     BOOT,
@@ -116,11 +116,57 @@ def test_a_whole_picture_with_a_transparent_margin_is_looked_into() -> None:
     assert overlap(cut_out(scene, alpha).mask, mask) > 0.85
 
 
+def test_a_rectangle_in_which_nothing_is_found_is_the_garment() -> None:
+    """As a tote bag is, cut out."""
+    scene, alpha = page(), np.zeros((HEIGHT, WIDTH), np.uint8)
+    scene[100:330, 60:240] = (120, 80, 40)
+    alpha[100:330, 60:240] = 255
+    cut = cut_out(scene, alpha)
+    assert cut.found
+    assert (cut.mask == (alpha > 0)).all()
+    assert cut.box == (slice(100, 330), slice(60, 240))
+    assert cut.look is Look.SHOP
+    assert cut.warnings == ()
+
+
+def test_stray_pixels_do_not_widen_what_alpha_cuts_out() -> None:
+    mask = outline(SHIRT)
+    alpha = np.where(mask, 255, 0).astype(np.uint8)
+    alpha[0, 0] = alpha[-1, -1] = 255
+    cut = cut_out(laid(page(), mask, (40, 90, 200)), alpha)
+    assert (cut.mask == mask).all()
+    assert cut.box == box_of(mask)
+
+
+def test_alpha_keeps_both_shoes() -> None:
+    boots = outline(BOOT, share=0.4)
+    pair = np.roll(boots, -65, axis=1) | np.roll(boots, 65, axis=1)
+    alpha = np.where(pair, 255, 0).astype(np.uint8)
+    assert (cut_out(laid(page(), pair, (60, 30, 20)), alpha).mask == pair).all()
+
+
+def test_alpha_with_specks_alone_holds_no_garment() -> None:
+    alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
+    alpha[::50, ::50] = 255
+    cut = cut_out(page(), alpha)
+    assert not cut.found
+    assert cut.mask.all()
+
+
 def test_a_frame_line_is_not_the_garment() -> None:
     mask = outline(SHIRT, share=0.6)
     scene = laid(page(255), mask, (40, 40, 40))
     cv2.rectangle(scene, (20, 50), (280, 350), (0, 0, 0), 3)
     assert overlap(cut_out(scene, None).mask, mask) > 0.9
+
+
+def test_one_frame_is_looked_into_and_no_more() -> None:
+    scene = page(255)
+    for inset in range(20, 140, 20):
+        cv2.rectangle(scene, (inset, inset), (WIDTH - inset, HEIGHT - inset), (0, 0, 0), 3)
+    rows, columns = cut_out(scene, None).box
+    outlines = np.array([rows.start, columns.start, HEIGHT - rows.stop, WIDTH - columns.stop])
+    assert np.abs(outlines - 40).max() <= 3
 
 
 def square_in_black(label: int) -> Pixels:

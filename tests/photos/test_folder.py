@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmnist.data import STRANGER
 from fmnist.errors import DataError
 from fmnist.photos import prepare
-from fmnist.photos.folder import STRANGER, PhotoFolder, prepare_photos, read_labels, read_parts
+from fmnist.photos.folder import PhotoFolder, prepare_photos, read_labels, read_parts
 
 ROWS = """path,class_index,sender_id,source_label
 one.png,0,anna,T-Shirt
@@ -50,14 +51,56 @@ def test_parts_and_kinds_choose_photos(folder: Path) -> None:
     assert names(strangers=("Hat",)) == ["one", "two", "hat"]
     assert names(senders=senders, parts=("tune",)) == ["one"]
     assert names(senders=senders, parts=("judge",), strangers=("Hat", "Skirt")) == ["two", "skirt"]
-    with pytest.raises(DataError, match="no photo of a class by a sender of nobody"):
-        names(senders=senders, parts=("nobody",))
+
+
+@pytest.mark.parametrize("chosen", [("tuen",), ("tune", "tuen")])
+def test_a_part_that_no_photo_has_is_refused(folder: Path, chosen: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r"calls 'tuen'; there are: 'judge', 'tune'$"):
+        PhotoFolder(folder, folder / "senders.csv", chosen).read()
+
+
+@pytest.mark.parametrize("chosen", [("Hta",), ("Hat", "Hta"), ("T-Shirt",)])
+def test_a_kind_that_no_stranger_has_is_refused(folder: Path, chosen: tuple[str, ...]) -> None:
+    message = rf"no class with source_label '{chosen[-1]}'; there are: 'Hat', 'Skirt'$"
+    with pytest.raises(DataError, match=message):
+        PhotoFolder(folder, strangers=chosen).read()
+
+
+def test_strangers_alone_are_not_learned_from(folder: Path) -> None:
+    with (folder / "labels.csv").open("a") as table:
+        table.write("hat.png,,carl,Hat\n")
+    with (folder / "senders.csv").open("a") as table:
+        table.write("carl,none\n")
+    with pytest.raises(DataError, match="no photo of a class by a sender of none"):
+        PhotoFolder(folder, folder / "senders.csv", ("none",), ("Hat",)).read()
+
+
+def test_a_sender_is_of_one_part(folder: Path) -> None:
+    senders = folder / "senders.csv"
+    senders.write_text("sender_id,part\nanna,tune\nbert,judge\nanna,tune\n")
+    assert read_parts(senders) == {"anna": "tune", "bert": "judge"}
+    senders.write_text("sender_id,part\nanna,tune\nbert,judge\nanna,judge\n")
+    with pytest.raises(DataError, match=r"line 4: sender 'anna' is of part 'judge' here.*'tune'"):
+        read_parts(senders)
+    senders.write_text("sender_id,part\nanna\n")
+    with pytest.raises(DataError, match=r"senders\.csv, line 2 ends before column part"):
+        read_parts(senders)
 
 
 def test_a_choice_survives_json(folder: Path) -> None:
     chosen = PhotoFolder(folder, folder / "senders.csv", ("tune",), ("Hat",))
     assert PhotoFolder.from_json(chosen.to_json()) == chosen
     assert PhotoFolder.from_json(PhotoFolder(folder).to_json()) == PhotoFolder(folder)
+
+
+def test_a_choice_holds_in_another_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    name = Path(folder.name)
+    kept = PhotoFolder(name, name / "senders.csv", ("tune",)).to_json()
+    monkeypatch.chdir(folder)
+    again = PhotoFolder.from_json(kept)
+    assert again == PhotoFolder(folder, folder / "senders.csv", ("tune",))
+    assert [photo.path for photo in again.read()] == [folder / "one.png"]
 
 
 def test_photos_are_prepared_in_order_and_hashed(folder: Path) -> None:
@@ -83,6 +126,8 @@ def test_without_senders_each_photo_is_its_own(folder: Path) -> None:
         ("path,class_index\none.png,10\n", r"line 2: class_index '10' is not 0\.\.9"),
         ("path,class_index\none.png,0\ntwo.png,shirt\n", "line 3: class_index 'shirt'"),
         ("path,class_index\nhat.png,\n", "lists no photo of a class"),
+        ("path,class_index\n\none.png\n", "line 3 ends before column class_index"),
+        ("class_index,path\n0,one.png\n9\n", "line 3 ends before column path"),
     ],
 )
 def test_a_wrong_table_is_refused(folder: Path, text: str, message: str) -> None:

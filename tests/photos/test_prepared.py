@@ -1,6 +1,9 @@
 import io
+import re
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 import garments
+from fmnist.errors import PhotoError
 from fmnist.photos import prepare
-from fmnist.photos.prepared import NEGATED
+from fmnist.photos.prepared import EMPTY, NEGATED, WHITE
 from fmnist.photos.silhouette import overlap
 from scenes import SHIRT, Pixels, laid, outline, page, wall
 
@@ -53,8 +57,49 @@ def test_a_small_image_dark_on_light_is_negated_and_it_is_said(label: int) -> No
 @given(arrays(np.uint8, (28, 28)))
 def test_any_small_grey_image_passes_or_is_negated(image: Pixels) -> None:
     prepared = prepare(Image.fromarray(image))
-    expected = 255 - image if NEGATED in prepared.warnings else image
-    assert (prepared.image == expected).all()
+    empty = image.min() == image.max()
+    negated = NEGATED in prepared.warnings or (empty and image[0, 0] >= WHITE)
+    assert (prepared.image == (255 - image if negated else image)).all()
+    assert prepared.found == (not empty) == (EMPTY not in prepared.warnings)
+
+
+@pytest.mark.parametrize("tone", [0, 128, 255])
+def test_a_small_picture_of_one_tone_is_empty(tone: int) -> None:
+    prepared = prepare(png(np.full((28, 28), tone, np.uint8)))
+    assert not prepared.found
+    assert prepared.confidence == 0
+    assert prepared.mask.all()
+    assert prepared.warnings == (EMPTY,)
+    assert (prepared.image == (0 if tone == 255 else tone)).all()
+
+
+FAULTS = [
+    (
+        cv2.error("OpenCV(9) a.cpp:1:\n error: (-215) !empty()"),
+        r"error: OpenCV\(9\) a\.cpp:1: error",
+    ),
+    (MemoryError(), "MemoryError"),
+    (IndexError("list index out of range"), "IndexError: list index out of range"),
+]
+
+
+@pytest.mark.parametrize(("fault", "told"), FAULTS)
+@pytest.mark.parametrize("step", ["cut_out", "shoot"])
+def test_whatever_goes_wrong_with_a_picture_is_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, fault: Exception, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    picture = png(laid(wall(), outline(SHIRT), (30, 40, 90)))
+    path = tmp_path / "shirt.png"
+    path.write_bytes(picture)
+    monkeypatch.setattr(f"fmnist.photos.prepared.{step}", fail)
+    for source, subject in (path, f"{path}:"), (picture, "the picture is"):
+        message = rf"^{re.escape(subject)} one that could not be prepared \({told}.*\); [^\n]+$"
+        with pytest.raises(PhotoError, match=message) as caught:
+            prepare(source)
+        assert caught.value.__cause__ is fault
 
 
 def test_a_photo_and_what_is_told_of_it() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save
 
 from finished import finished_run
 from fmnist import load_classifier
 from fmnist.classifier import export as classifier_export
 from fmnist.data import Dataset
 from fmnist.errors import ModelError, RunError
-from fmnist.recipes import CLASSIC
+from fmnist.recipes import CLASSIC, SPRINT
 from fmnist.runs import Run
 from fmnist.training.export import export
 from fmnist.training.trained import ask
@@ -65,9 +66,62 @@ def test_in_8_bits_only_accuracy_counts(
     assert (tmp_path / "small.onnx").stat().st_size * 3 < (tmp_path / "full.onnx").stat().st_size
 
 
-def test_other_formats_have_no_8_bits(run: Run, garments: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="int8 is for the format onnx, not safetensors"):
-        export(run, "safetensors", tmp_path / "small.safetensors", garments, int8=True)
+@pytest.mark.parametrize(
+    "option",
+    [{"int8": True}, {"mirror": False}, {"least_probability": 0.5}, {"ensemble_with": ["run"]}],
+    ids=str,
+)
+def test_other_formats_have_no_such_options(
+    run: Run,
+    garments: Dataset,
+    tmp_path: Path,
+    option: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="are for the format onnx, not safetensors"):
+        export(run, "safetensors", tmp_path / "small.safetensors", garments, **option)
+
+
+def test_several_runs_become_one_classifier(run: Run, garments: Dataset, tmp_path: Path) -> None:
+    """Its logits are the mean; the second run's network is the first's with other weights."""
+    other = Run(tmp_path / "other")
+    other.write({**run.read(), "seed": 5})
+    other.write_metrics(METRICS)
+    weights = {name: -0.5 * value for name, value in load_file(run.weights).items()}
+    other.weights.write_bytes(save(weights))
+    out = tmp_path / "both.onnx"
+    result = export(run, "onnx", out, garments, ensemble_with=[other.folder])
+    assert result["ensemble_with"] == [str(other.folder)]
+    assert result["differing_labels"] == 0
+    classifier, images = load_classifier(out), garments.split("test").images
+    assert classifier.facts["seeds"] == [0, 5]
+    mean = (ask(run, images) + ask(other, images)) / 2
+    assert not np.allclose(ask(run, images), mean, atol=1e-2)
+    np.testing.assert_allclose(classifier.logits(images), mean, atol=1e-3)
+    small = export(run, "onnx", tmp_path / "small.onnx", garments, int8=True, ensemble_with=[other])
+    assert small["largest_difference"] < 1
+
+
+def test_the_mirror_image_can_be_left_out(garments: Dataset, tmp_path: Path) -> None:
+    flipping = finished_run(tmp_path / "run", SPRINT, "torch", garments)
+    flipping.write_metrics(METRICS)
+    images = garments.split("test").images
+    for mirror in (True, False):
+        out = tmp_path / f"{mirror}.onnx"
+        export(flipping, "onnx", out, garments, mirror=mirror)
+        classifier = load_classifier(out)
+        assert classifier.facts["flip_at_test"] is mirror
+        expected = ask(flipping, images, flip=mirror)
+        np.testing.assert_allclose(classifier.logits(images), expected, atol=1e-3)
+    assert not np.allclose(ask(flipping, images, flip=False), ask(flipping, images), atol=1e-2)
+
+
+def test_what_is_unsure_goes_into_the_file(run: Run, garments: Dataset, tmp_path: Path) -> None:
+    export(run, "onnx", tmp_path / "sure.onnx", garments, least_probability=0.75)
+    assert load_classifier(tmp_path / "sure.onnx").least_probability == 0.75
+    with pytest.raises(RunError, match=r"least_probability is 1\.5, not in 0\.\.1"):
+        export(run, "onnx", tmp_path / "never.onnx", garments, least_probability=1.5)
 
 
 def test_a_run_that_was_not_judged_has_no_temperature(

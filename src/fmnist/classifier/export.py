@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,19 @@ INT8_TOLERANCE = 0.002  # accuracy that int8 may lose
 # What is done in 8 bits; all other arithmetic, such as the scaling of pixels, is a trifle in float.
 IN_INT8 = ["Add", "AveragePool", "Conv", "Gemm", "MatMul", "MaxPool", "Relu"]
 CALIBRATION_BATCH = 100
+
+
+class Mean(nn.Module):
+    """Several networks as one, whose logits are the mean of theirs: an ensemble."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Take networks of images (n, 1, 28, 28) to logits (n, 10)."""
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, 1, 28, 28)
+        """Return logits (n, 10)."""
+        return torch.stack([network(x) for network in self.networks]).mean(0)
 
 
 class Served(nn.Module):
@@ -109,7 +122,7 @@ def quantize(model: bytes, images: NDArray[np.uint8]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=IN_INT8,
-            nodes_to_exclude=[_last_layer(onnx.load(folded))],
+            nodes_to_exclude=_last_layers(onnx.load(folded)),
         )
         return _plain(onnx.load(small))
 
@@ -196,9 +209,18 @@ def make_file(
     return seal(model, {**facts, "parity": dataclasses.asdict(parity)}), parity
 
 
-def _last_layer(model: onnx.ModelProto) -> str:
-    weighty = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    return weighty[-1] if weighty else ""
+def _last_layers(model: onnx.ModelProto) -> list[str]:
+    """Return the layers with weights that no other such layer comes after, one a network."""
+    passed: set[str] = set()  # values that go into a layer with weights, now or later
+    last = []
+    for node in reversed(model.graph.node):  # in ONNX sorted from inputs to outputs
+        weighty = node.op_type in ("Conv", "Gemm", "MatMul")
+        followed = any(value in passed for value in node.output)
+        if weighty and not followed:
+            last.append(node.name)
+        if weighty or followed:
+            passed.update(node.input)
+    return last
 
 
 def _plain(model: onnx.ModelProto) -> bytes:

@@ -25,6 +25,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+STRANGER = len(CLASS_NAMES)  # the label of what is none of them
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"

@@ -7,13 +7,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.photos.backdrop import Colour, Lab, flat_colour, is_negated, is_page, off_backdrop
+from fmnist.photos.backdrop import (
+    KEEP,
+    Colour,
+    Lab,
+    flat_colour,
+    is_negated,
+    is_page,
+    off_backdrop,
+)
 from fmnist.photos.grabcut import grab
 from fmnist.photos.silhouette import (
     Box,
     Mask,
     box_of,
     fills_its_box,
+    main_parts,
     resized,
     ring,
     without_threads,
@@ -78,23 +87,28 @@ def cut_out(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> Cutou
 
 
 def _by_alpha(pixels: NDArray[np.uint8], solid: Mask) -> Cutout:
-    """Return what is not transparent; what is in it, if that is a whole picture."""
-    box = box_of(solid)
-    if fills_its_box(solid, RECTANGLE):
-        return _placed(_by_colour(pixels[box]), box, solid.shape)
+    """Return what is not transparent, but for specks; what is in it, if that is a whole picture."""
+    mask = main_parts(solid, KEEP)
+    if mask.mean() < LEAST_AREA:
+        return _nothing(solid.shape)
+    box = box_of(mask)
+    if fills_its_box(mask, RECTANGLE):
+        inner = _by_colour(pixels[box])
+        if inner.found:  # or else the rectangle is the garment: a bag, a towel
+            return _placed(inner, box, solid.shape)
     page = float(pixels[~solid].mean())
-    return Cutout(solid, box, Look.SHOP, page, 1.0, True, ())
+    return Cutout(mask, box, Look.SHOP, page, 1.0, True, ())
 
 
-def _by_colour(pixels: NDArray[np.uint8]) -> Cutout:
-    """Return what stands out in an opaque picture."""
+def _by_colour(pixels: NDArray[np.uint8], in_frame: bool = False) -> Cutout:
+    """Return what stands out in an opaque picture; `in_frame`: no more frames are looked into."""
     small = _shrunk(pixels, GRAB_SIDE)
     if min(small.shape[:2]) < NARROW:
         return _nothing(pixels.shape)
     lab = _lab(_shrunk(pixels, FLAT_SIDE))
     colour = flat_colour(lab)
     if colour is not None:
-        return _off_flat(pixels, lab, colour)
+        return _off_flat(pixels, lab, colour, in_frame)
     answer = grab(small, _lab(small))
     mask = resized(answer.mask, pixels.shape)
     if mask.mean() < LEAST_AREA or answer.confidence < LEAST_CONFIDENCE:
@@ -103,12 +117,12 @@ def _by_colour(pixels: NDArray[np.uint8]) -> Cutout:
     return Cutout(mask, box_of(mask), Look.PHOTO, 0.0, answer.confidence, True, warnings)
 
 
-def _off_flat(pixels: NDArray[np.uint8], lab: Lab, colour: Colour) -> Cutout:
+def _off_flat(pixels: NDArray[np.uint8], lab: Lab, colour: Colour, in_frame: bool) -> Cutout:
     """Return what is not of the backdrop's flat colour."""
     mask = off_backdrop(lab, colour)
     if mask.mean() < LEAST_AREA:
         return _nothing(pixels.shape)
-    framed = _in_frame(pixels, lab, colour, mask)
+    framed = None if in_frame else _in_frame(pixels, lab, colour, mask)
     if framed is not None:
         return framed
     look = Look.NEGATED if is_negated(lab, colour) else Look.SHOP
@@ -147,7 +161,7 @@ def _in_frame(pixels: NDArray[np.uint8], lab: Lab, colour: Colour, mask: Mask) -
     inside = pixels[box]
     if not inside.size or inside.shape == pixels.shape:
         return None
-    return _placed(_by_colour(inside), box, pixels.shape)
+    return _placed(_by_colour(inside, in_frame=True), box, pixels.shape)
 
 
 def _trim(framed: Lab, page: Colour) -> int | None:

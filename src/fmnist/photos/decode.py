@@ -99,12 +99,12 @@ def read_picture(source: Source, limits: Limits = Limits()) -> Picture:
             kind = _kind(content)
             return _decode(content, kind, limits)
     except PhotoError as refusal:
-        raise PhotoError(f"{_subject(source)} {refusal}") from refusal.__cause__
+        raise PhotoError(f"{subject(source)} {refusal}") from refusal.__cause__
     except Exception as error:  # damage makes decoders raise nearly anything, MemoryError too
-        raise PhotoError(f"{_subject(source)} {_fault(error, kind)}") from error
+        raise PhotoError(f"{subject(source)} {_fault(error, kind)}") from error
 
 
-def _subject(source: Source) -> str:
+def subject(source: Source) -> str:
     """Return what a message begins with, in one line whatever the name; a reason completes it."""
     if not isinstance(source, str | os.PathLike):
         return "the picture is"

@@ -35,20 +35,36 @@ def integrated_gradients(
 
     Source: Sundararajan et al., arXiv 1703.01365, section 3, with black for a baseline.
     """
+    return load_gradients(run, recipe)(images, classes)
+
+
+def load_gradients(
+    run: Run, recipe: Recipe | None = None
+) -> Callable[[NDArray[np.uint8], NDArray[np.integer[Any]]], NDArray[np.float32]]:
+    """Return `integrated_gradients` as a function of images and classes, the network loaded once.
+
+    PyTorch's settings are the whole process's, so one thread at a time may call it.
+    """
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise MissingExtra("captum", "explain") from error
     network = load_network(run, recipe).eval()
     method = IntegratedGradients(_log_odds(network, run.read()["recipe"]["flip_at_test"]))
-    parts = [np.empty((0, 28, 28), np.float32)]
-    with processor_settings(physical_cores()):
-        for at in range(0, len(images), CHUNK):
-            x = torch.tensor(images[at : at + CHUNK]).unsqueeze(1).float() / 255
-            asked = torch.tensor(classes[at : at + CHUNK].astype(np.int64))
-            maps = method.attribute(x, additional_forward_args=(asked,), n_steps=STEPS)
-            parts.append(maps.squeeze(1).numpy())
-    return np.concatenate(parts)
+
+    def explain(
+        images: NDArray[np.uint8], classes: NDArray[np.integer[Any]]
+    ) -> NDArray[np.float32]:
+        parts = [np.empty((0, 28, 28), np.float32)]
+        with processor_settings(physical_cores()):
+            for at in range(0, len(images), CHUNK):
+                x = torch.tensor(images[at : at + CHUNK]).unsqueeze(1).float() / 255
+                asked = torch.tensor(classes[at : at + CHUNK].astype(np.int64))
+                maps = method.attribute(x, additional_forward_args=(asked,), n_steps=STEPS)
+                parts.append(maps.squeeze(1).numpy())
+        return np.concatenate(parts)
+
+    return explain
 
 
 def _log_odds(network: nn.Module, flip: bool) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,12 +37,16 @@ def export(
     *,
     recipe: Recipe | None = None,
     int8: bool = False,
+    mirror: bool = True,
+    ensemble_with: Sequence[Run | str | os.PathLike[str]] = (),
     least_probability: float = 0.0,
 ) -> dict[str, Any]:
     """Write the network of a finished run to the new file `out` and return what was compared.
 
-    `format` is "onnx" (what `load_classifier` opens; with `int8` in 8 bits; its answers that are
-    less probable than `least_probability`, 0..1, are not accepted), "keras" (opens in
+    `format` is "onnx" (what `load_classifier` opens; with `int8` in 8 bits; without `mirror` only
+    the image is asked about, in half the time, where the recipe asks about its mirror image too;
+    its logits are the mean with those of the runs `ensemble_with`; its answers that are less
+    probable than `least_probability`, 0..1, are not accepted), "keras" (opens in
     stock Keras; answers with probabilities, its layer "logits" with what `evaluate` saves) or
     "safetensors" (the weights of our torch network; its header says how to use them). The file's
     logits of the validation images are compared with the run's before it is written: all labels
@@ -50,29 +54,34 @@ def export(
     `fmnist.classifier.export.Parity`). `recipe` is needed for a network that is not part of fmnist.
     Raises RunError where `out` exists or its suffix is another format's.
     """
-    run = run if isinstance(run, Run) else open_run(run)
+    runs = [each if isinstance(each, Run) else open_run(each) for each in (run, *ensemble_with)]
+    run = runs[0]
     out = Path(out)
     _check_target(format, out)
-    if int8 and format != "onnx":
-        raise RunError(f"int8 is for the format onnx, not {format}")
-    if least_probability and format != "onnx":
-        raise RunError(f"least_probability is for the format onnx, not {format}")
+    if format != "onnx" and (int8 or ensemble_with or least_probability or not mirror):
+        raise RunError(
+            "int8, mirror, ensemble_with and least_probability are for the format onnx, "
+            f"not {format}"
+        )
     if not 0 <= least_probability <= 1:
         raise RunError(f"least_probability is {least_probability}, not in 0..1")
     data = data or load_dataset()
     validation = data.split("validation")
     images, labels = validation.images, validation.labels
-    expected = ask(run, images, recipe=recipe)
+    flip = None if mirror else False
+    asked = [ask(each, images, recipe=recipe, flip=flip) for each in runs]
+    expected = np.asarray(np.mean(asked, axis=0), np.float32)
     match format:
         case "onnx":
             from fmnist.training.onnx_export import as_onnx
 
             content, classifier = as_onnx(
-                run,
+                runs,
                 data,
                 expected,
                 recipe=recipe,
                 int8=int8,
+                mirror=mirror,
                 least_probability=least_probability,
             )
             answer: Answer = classifier.logits
@@ -91,6 +100,7 @@ def export(
     write_whole(out, content)
     return {
         "run": str(run.folder),
+        "ensemble_with": [str(each.folder) for each in runs[1:]],
         "format": format,
         "int8": int8,
         "out": str(out),

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from fmnist.data import Dataset, Split, load_dataset
 from fmnist.errors import DataError, RunError, Stopped
 from fmnist.files import try_lock, write_whole
 from fmnist.models import StartsFromImages, make_network
-from fmnist.photos.folder import PhotoFolder, PreparedPhotos, prepare_photos
 from fmnist.recipes import RECIPES, Recipe, find_recipe
 from fmnist.runs import Run, create_run, open_run
 from fmnist.training.batches import Batches
@@ -35,6 +34,9 @@ from fmnist.training.provenance import check_resumable, now, starting_facts
 from fmnist.training.state import State
 from fmnist.training.stop import StopRequest, stop_on_signal
 from fmnist.training.training_set import training_set
+
+if TYPE_CHECKING:
+    from fmnist.photos.folder import PhotoFolder, PreparedPhotos
 
 log = logging.getLogger("fmnist")
 
@@ -60,7 +62,7 @@ def train(
     seed: int = 0,
     all_data: bool = False,
     out: str | os.PathLike[str] | None = None,
-    photos: PhotoFolder | None = None,
+    photos: "PhotoFolder | None" = None,
     device: str = "auto",
     engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -85,6 +87,7 @@ def train(
         engine = engine or "torch"
         place = _find_engine(engine).place(recipe, device)
         facts = starting_facts(named, recipe, data, seed, all_data, engine, place, photos)
+        prepared = _prepare(facts)  # before there is a directory: a bad photo leaves none
         run = create_run(out, recipe.name, seed)
         run.write(facts)
     else:
@@ -97,9 +100,11 @@ def train(
             raise RunError(f"another training is using {run.folder}; wait for it, or stop it")
         facts = run.read()
         if facts["state"] != "finished":
+            if resume is not None:
+                prepared = _prepare(facts)
             run.write({**facts, "resumed": facts["resumed"] + (resume is not None)})
             with _how_to_go_on(run), processor_settings(facts["threads"]):
-                _train(run, recipe, data, began, stop, watch, checkpoint_seconds)
+                _train(run, recipe, data, prepared, began, stop, watch, checkpoint_seconds)
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if stop.signal is not None:
             done = f"stopped when {run.folder} was trained; judge it with: {run.evaluate_command()}"
@@ -136,10 +141,31 @@ def _how_to_go_on(run: Run) -> Iterator[None]:
         ) from error
 
 
+def _prepare(facts: dict[str, Any]) -> "PreparedPhotos | None":
+    """Prepare the photos that a run's facts name, and note in the facts which they are.
+
+    Raises DataError where one cannot be read, or they are not those that the run began with.
+    """
+    named = facts.get("photos")  # older runs have no such fact
+    if named is None:
+        return None
+    from fmnist.photos.folder import PhotoFolder, prepare_photos
+
+    photos = prepare_photos(PhotoFolder.from_json(named).read())
+    if named.get("sha256", photos.sha256) != photos.sha256:
+        raise DataError(
+            f"the run was started on other photos than {named['folder']} has now, "
+            "or prepared them otherwise; start anew, or bring those back"
+        )
+    facts["photos"] = {**named, "count": len(photos.labels), "sha256": photos.sha256}
+    return photos
+
+
 def _train(
     run: Run,
     recipe: Recipe,
     data: Dataset,
+    photos: "PreparedPhotos | None",
     began: float,
     stop: StopRequest,
     watch: Watch,
@@ -149,7 +175,7 @@ def _train(
     facts = run.read()
     engine, place = _find_engine(facts["engine"]), Device(facts["device"], facts["precision"])
     learning = training_set(
-        data.split("all" if facts["all_data"] else "train"), recipe, _photos_of(run), facts["seed"]
+        data.split("all" if facts["all_data"] else "train"), recipe, photos, facts["seed"]
     )
     validation = None if facts["all_data"] else data.split("validation")
     # Keras has a memory of its own, and is fed from the processor's.
@@ -173,25 +199,6 @@ def _train(
     state.seconds["setup"] += time.perf_counter() - began
     engine.fit(run, state, batches, validation, stop, watch, checkpoint_seconds)
     _finish(run, state)
-
-
-def _photos_of(run: Run) -> PreparedPhotos | None:
-    """Prepare the photos that a run learns from, and note which they are.
-
-    Raises DataError where they are not those that it began with.
-    """
-    facts = run.read()
-    if facts["photos"] is None:
-        return None
-    photos = prepare_photos(PhotoFolder.from_json(facts["photos"]).read())
-    if facts["photos"].get("sha256", photos.sha256) != photos.sha256:
-        raise DataError(
-            f"{run.folder} was started on other photos than {facts['photos']['folder']}"
-            " has now, or prepared them otherwise; start anew, or bring those back"
-        )
-    noted = {**facts["photos"], "count": len(photos.labels), "sha256": photos.sha256}
-    run.write({**facts, "photos": noted})
-    return photos
 
 
 def first_network(recipe: Recipe, images: NDArray[np.uint8], seed: int) -> nn.Module:

@@ -68,14 +68,14 @@ class Training(Protocol):
 
 def progress(state: Training, epoch: int, *, epoch_ended: bool) -> Progress:
     """Return where the training stands in epoch `epoch` (1, 2, …)."""
-    loss, right, weight, seen = state.sums.tolist()
+    loss, accuracy, seen = _means(state)
     return Progress(
         epoch=epoch,
         epochs=state.recipe.epochs,
         step=state.step,
         steps=state.steps,
-        loss=loss / weight,
-        accuracy=right / weight,
+        loss=loss,
+        accuracy=accuracy,
         images_per_second=seen / state.epoch_seconds,
         validation_accuracy=state.history[-1]["validation_accuracy"] if state.history else None,
         epoch_ended=epoch_ended,
@@ -113,7 +113,7 @@ def save_state(run: Run, state: Training, stop: StopRequest) -> float:
 
 def end_epoch(state: Training, epoch: int, validation: Split | None) -> None:
     """Judge on validation and add the epoch's line to the history."""
-    loss, right, weight, seen = state.sums.tolist()
+    loss, accuracy, seen = _means(state)
     judged: dict[str, float | None] = {"validation_loss": None, "validation_accuracy": None}
     if validation is not None:
         began = time.perf_counter()
@@ -122,8 +122,8 @@ def end_epoch(state: Training, epoch: int, validation: Split | None) -> None:
     state.history.append(
         {
             "epoch": epoch,
-            "train_loss": loss / weight,
-            "train_accuracy": right / weight,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
             **judged,
             "learning_rate": state.learning_rate,
             "seconds": state.epoch_seconds,
@@ -131,6 +131,15 @@ def end_epoch(state: Training, epoch: int, validation: Split | None) -> None:
         }
     )
     state.seconds["train"] += state.epoch_seconds
+
+
+def _means(state: Training) -> tuple[float, float, float]:
+    """Return loss and accuracy of this epoch, and how many images were seen.
+
+    Both are 0 as long as only strangers were: these have no weight.
+    """
+    loss, right, weight, seen = state.sums.tolist()
+    return loss / (weight or 1), right / (weight or 1), seen
 
 
 def _judge(logits: NDArray[np.float32], split: Split) -> dict[str, float | None]:

@@ -3,17 +3,19 @@
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist.data import Dataset
 from fmnist.environment import OF_KERAS, git_commit, keras_backend, machine, versions
 from fmnist.errors import DataError, RunError
 from fmnist.models import make_network
-from fmnist.photos.folder import PhotoFolder
 from fmnist.recipes import Recipe, differing_fields
 from fmnist.runs import Run
 from fmnist.training.batches import epoch_lengths
 from fmnist.training.device import Device, physical_cores, processor_settings
+
+if TYPE_CHECKING:
+    from fmnist.photos.folder import PhotoFolder
 
 log = logging.getLogger("fmnist")
 
@@ -26,19 +28,17 @@ def starting_facts(
     all_data: bool,
     engine: str,
     device: Device,
-    photos: PhotoFolder | None = None,
+    photos: "PhotoFolder | None" = None,
 ) -> dict[str, Any]:
     """Return run.json as it stands before the first step; `named` is what one calls the recipe.
 
-    Raises ModelError for a bad network, DataError where the photos cannot be listed.
+    Raises ModelError for a bad network, RunError where recipe or engine take no photos, DataError
+    where these cannot be listed.
     """
     learning = data.indices("all" if all_data else "train")
+    if photos is not None:
+        _check_takes_photos(recipe, engine)
     count = 0 if photos is None else len(photos.read())
-    if photos is not None and recipe.pruning is not None:
-        raise RunError(
-            f"recipe {recipe.name} leaves images out (pruning), which does not go with photos; "
-            "use the recipe photo, or dataclasses.replace(recipe, pruning=None)"
-        )
     threads = physical_cores()
     with processor_settings(threads):
         network = make_network(recipe.network)
@@ -69,6 +69,16 @@ def starting_facts(
         "steps": sum(epoch_lengths(recipe, len(learning) + recipe.strangers, count)),
         "seconds": {},
     }
+
+
+def _check_takes_photos(recipe: Recipe, engine: str) -> None:
+    if recipe.pruning is not None:
+        raise RunError(
+            f"recipe {recipe.name} leaves images out (pruning), which does not go with photos; "
+            "use the recipe photo, or dataclasses.replace(recipe, pruning=None)"
+        )
+    if engine != "torch":
+        raise RunError(f"the engine {engine} cannot learn from photos; use torch")
 
 
 def check_resumable(

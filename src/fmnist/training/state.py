@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fmnist.data import STRANGER
 from fmnist.errors import ModelError
-from fmnist.photos.folder import STRANGER
 from fmnist.recipes import Recipe
 from fmnist.training.batches import Batch
 from fmnist.training.capture import CapturedStep

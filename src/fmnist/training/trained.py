@@ -66,13 +66,16 @@ def ask(
     recipe: Recipe | None = None,
     device: str = "auto",
     batch_size: int = 1000,
+    flip: bool | None = None,
 ) -> NDArray[np.float32]:
     """Return the logits (n, 10) that a run gives images (n, 28, 28) uint8, in float32.
 
-    The engine that trained it answers, with the mirror images too if the recipe says so. Raises
+    The engine that trained it answers, with the mirror images too if `flip`, or where that is None
+    the recipe, says so. Raises
     RunError and ModelError as `load_network`.
     """
-    return load_ask(run, recipe=recipe, device=device, batch_size=batch_size)(images)
+    asked = load_ask(run, recipe=recipe, device=device, batch_size=batch_size, flip=flip)
+    return asked(images)
 
 
 def load_ask(
@@ -82,6 +85,7 @@ def load_ask(
     device: str = "auto",
     batch_size: int = 1000,
     threads: int | None = None,
+    flip: bool | None = None,
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return `ask` as a function of images alone, with the network loaded once.
 
@@ -89,7 +93,7 @@ def load_ask(
     settings are the whole process's, so one thread at a time may call it.
     """
     facts = run.read()
-    flip = facts["recipe"]["flip_at_test"]
+    flip = facts["recipe"]["flip_at_test"] if flip is None else flip
     threads = threads or physical_cores()
     if facts["engine"] == "keras":
         from fmnist.training import keras_networks
@@ -125,12 +129,12 @@ def network_facts(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy_of_run": {name: part["accuracy"] for name, part in metrics["splits"].items()},
         **{key: trained[key] for key in ("recipe", "seed", "engine", "all_data", "git_commit")},
         "data_sha256": trained["data"]["sha256"],
-        "photos": _known_of(trained["photos"]),
+        "photos": _known_of(trained.get("photos")),
     }
 
 
 def _known_of(photos: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what is known of a run's photos wherever their folder lies."""
+    """Return what is known of a run's photos wherever their folder lies; older runs have none."""
     if photos is None:
         return None
     return {name: photos.get(name) for name in ("parts", "strangers", "count", "sha256")}

@@ -1,14 +1,16 @@
 """All that an epoch is drawn from: a split, drawings of no class, and photos that a user adds."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data import Split
-from fmnist.photos.folder import STRANGER, PreparedPhotos
+from fmnist.data import STRANGER, Split
 from fmnist.recipes import Recipe
 from fmnist.training.strangers import draw_strangers
+
+if TYPE_CHECKING:
+    from fmnist.photos.folder import PreparedPhotos
 
 
 class TrainingSet(NamedTuple):
@@ -21,9 +23,9 @@ class TrainingSet(NamedTuple):
 
 
 def training_set(
-    split: Split, recipe: Recipe, photos: PreparedPhotos | None, seed: int
+    split: Split, recipe: Recipe, photos: "PreparedPhotos | None", seed: int
 ) -> TrainingSet:
-    """Return what a recipe learns from."""
+    """Return what a recipe learns from; the split's own arrays where nothing joins them."""
     images, labels = [split.images], [split.labels]
     if recipe.strangers:
         images.append(draw_strangers(recipe.strangers, split.images, seed))
@@ -32,8 +34,8 @@ def training_set(
         images.append(photos.images)
         labels.append(photos.labels)
     return TrainingSet(
-        np.concatenate(images),
-        np.concatenate(labels),
+        np.concatenate(images) if len(images) > 1 else split.images,
+        np.concatenate(labels) if len(labels) > 1 else split.labels,
         recipe.strangers,
         0 if photos is None else len(photos.labels),
     )
