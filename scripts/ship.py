@@ -90,7 +90,7 @@ def trained(folder: Path, photos: PhotoFolder, seed: int, *, all_data: bool) -> 
 def least_probability(run: Run, photos: PhotoFolder) -> float:
     """Return the probability above which KEPT of a run's right answers for photos lie."""
     shown = prepare_photos(photos.read())
-    probabilities = fmnist.load_classifier(run.folder).probabilities(shown.images)
+    probabilities = fmnist.load_classifier(run.folder).photo_probabilities(shown.images)
     right = (probabilities.argmax(axis=1) == shown.labels) & (shown.labels != STRANGER)
     return round(float(np.quantile(probabilities[right].max(axis=1), 1 - KEPT)), 4)
 

@@ -148,6 +148,7 @@ def test_a_bad_name_says_what_there_is(mine: Path, name: str, message: str) -> N
         ({"augmentation": Augmentation(shift=28)}, "shift must be"),
         ({"pruning": {}}, "pruning must be"),
         ({"pruning": Pruning(easy=0.5, kept=0.0)}, "the shares of pruning must"),
+        ({"pruning": Pruning(easy=0.5, kept=0.5), "strangers": 1}, "pruning must be None where"),
     ],
 )
 def test_a_recipe_that_makes_no_training_is_refused(change: dict[str, Any], rule: str) -> None:

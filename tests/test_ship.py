@@ -76,7 +76,7 @@ def test_the_threshold_keeps_the_right_answers_that_it_says(
     folder = ship.PhotoFolder(photos, photos / "senders.csv", ("fit",))
     shown = ship.prepare_photos(folder.read())
     first = fmnist.load_classifier(photos / "runs" / "fit")
-    probabilities = first.probabilities(shown.images)
+    probabilities = first.photo_probabilities(shown.images)
     right = probabilities.argmax(1) == shown.labels
     kept = (
         probabilities[right].max(1)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.environment import physical_cores
-from fmnist.errors import MissingExtra, PhotoError, RunError, missing_extra
+from fmnist.errors import PhotoError, RunError, missing_extra
 
 if TYPE_CHECKING:
     from fmnist.classifier import Classifier, Prediction

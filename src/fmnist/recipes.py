@@ -136,8 +136,8 @@ class Recipe:
             "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
             "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
             "the shares of pruning must lie between 0 and 1": all(0 < s < 1 for s in shares),
-            # Whose label is all classes never costs little, so that no draw of losses is fair.
-            "pruning does not go with strangers": self.pruning is None or self.strangers == 0,
+            # Pruning goes by losses, and that of an image of no class says nothing.
+            "pruning must be None where there are strangers": not (self.pruning and self.strangers),
         }
 
     def to_json(self) -> dict[str, Any]:

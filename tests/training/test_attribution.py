@@ -12,7 +12,7 @@ from finished import finished_run
 from fmnist.data import Dataset
 from fmnist.errors import MissingExtra
 from fmnist.recipes import CLASSIC, STANDARD, Recipe
-from fmnist.training.attribution import integrated_gradients
+from fmnist.training.attribution import integrated_gradients, load_gradients
 from fmnist.training.trained import ask
 
 FLIPPED = dataclasses.replace(CLASSIC, name="flipped", flip_at_test=True)
@@ -54,6 +54,17 @@ def test_a_keras_run_is_explained_as_its_twin(garments: Dataset, tmp_path: Path)
         for engine in ("torch", "keras")
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_network_is_loaded_once(garments: Dataset, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", CLASSIC, "torch", garments)
+    images, classes = garments.split("test").images[:2], np.array([3, 4])
+    whole = integrated_gradients(run, images, classes)
+    gradients = load_gradients(run)
+    run.weights.unlink()
+    for number in range(2):
+        some = slice(number, number + 1)
+        np.testing.assert_allclose(gradients(images[some], classes[some]), whole[some], atol=1e-6)
 
 
 def test_no_images_give_no_maps(garments: Dataset, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ import torch
 from PIL import Image
 
 from fmnist import train
-from fmnist.data import Dataset
+from fmnist.data import STRANGER, Dataset
 from fmnist.errors import DataError, RunError, Stopped
-from fmnist.photos.folder import STRANGER, PhotoFolder, PreparedPhotos
-from fmnist.recipes import Augmentation, Recipe
-from fmnist.training.batches import Batches, epoch_lengths
-from fmnist.training.milestones import Progress
+from fmnist.photos.folder import PhotoFolder, PreparedPhotos, prepare_photos
+from fmnist.recipes import CLASSIC, Augmentation, Recipe
+from fmnist.runs import Run
+from fmnist.training.batches import Batch, Batches, epoch_lengths
+from fmnist.training.device import Device
+from fmnist.training.milestones import Progress, end_epoch, progress
+from fmnist.training.state import State
 from fmnist.training.training_set import training_set
 from tiny import TINY
 
@@ -54,8 +59,8 @@ def test_the_training_set_is_images_then_drawings_then_photos(garments: Dataset)
     assert (made.images[-3:] == images).all()
     assert made.labels[n:].tolist() == [STRANGER] * 12 + [1, 2, STRANGER]
     plain = training_set(split, TINY, None, seed=0)
-    assert (plain.images == split.images).all()
-    assert (plain.labels == split.labels).all()
+    assert plain.images is split.images  # 43 MB that need not be held twice
+    assert plain.labels is split.labels
     assert (plain.drawings, plain.photos) == (0, 0)
 
 
@@ -121,6 +126,66 @@ def test_a_stopped_run_goes_on_with_the_same_photos_only(
     assert resumed.weights.read_bytes() == whole.weights.read_bytes()
 
 
+def test_a_run_from_before_photos_goes_on_without_them(garments: Dataset, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 17:
+            signal.raise_signal(signal.SIGTERM)
+
+    whole = train(PHOTO, garments, out=tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(PHOTO, garments, out=tmp_path / "run", watch=stop)
+    run = Run(tmp_path / "run")
+    run.write({name: fact for name, fact in run.read().items() if name != "photos"})
+    resumed = train(PHOTO, garments, resume=run.folder)
+    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+
+
+@pytest.mark.parametrize("broken", ["0.png", "labels.csv"])
+def test_bad_photos_leave_no_directory(
+    broken: str, garments: Dataset, photos: PhotoFolder, tmp_path: Path
+) -> None:
+    """So that the same command may be given again when they are mended."""
+    whole = (photos.folder / broken).read_bytes()
+    (photos.folder / broken).write_bytes(b"path\n")
+    with pytest.raises(DataError, match=broken):
+        train(PHOTO, garments, photos=photos, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (photos.folder / broken).write_bytes(whole)
+    assert train(PHOTO, garments, photos=photos, out=tmp_path / "run").weights.exists()
+
+
+def test_a_run_says_from_the_start_which_photos(
+    garments: Dataset, photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_first_step(*arguments: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("fmnist.training.loop._train", no_first_step)
+    with pytest.raises(RunError):
+        train(PHOTO, garments, photos=photos, out=tmp_path / "run")
+    noted = Run(tmp_path / "run").read()["photos"]
+    assert noted["count"] == 5
+    assert noted["sha256"] == prepare_photos(photos.read()).sha256
+
+
+def test_training_without_photos_loads_nothing_to_read_them() -> None:
+    code = "import sys, fmnist.training; print({'cv2', 'PIL', 'fmnist.photos'} & {*sys.modules})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert told.stdout == "set()\n"
+
+
+def test_strangers_alone_have_no_accuracy() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    state = State(network, PHOTO, steps=1, images=2, device=Device("cpu", "float32"))
+    x, strangers = torch.zeros(2, 1, 28, 28), torch.full((2,), STRANGER)
+    state.advance(Batch(x, strangers, torch.arange(2), torch.ones(2)))
+    state.epoch_seconds = 0.5
+    shown = progress(state, 1, epoch_ended=True)
+    assert (shown.loss, shown.accuracy, shown.images_per_second) == (0, 0, 4)
+    end_epoch(state, 1, None)
+    assert (state.history[0]["train_loss"], state.history[0]["train_accuracy"]) == (0, 0)
+
+
 def test_a_pruned_recipe_takes_no_photos(
     garments: Dataset, photos: PhotoFolder, tmp_path: Path
 ) -> None:
@@ -147,3 +212,12 @@ def test_the_keras_engine_says_that_it_cannot(garments: Dataset, tmp_path: Path)
     recipe = Recipe(**{**vars(PHOTO), "network": "classic"})
     with pytest.raises(RunError, match=r"its strangers are 12.*photo_defects"):
         train(recipe, garments, engine="keras", out=tmp_path / "run")
+
+
+def test_the_keras_engine_takes_no_photos(
+    garments: Dataset, photos: PhotoFolder, tmp_path: Path
+) -> None:
+    pytest.importorskip("keras")
+    with pytest.raises(RunError, match="the engine keras does not learn from photos; use torch"):
+        train(CLASSIC, garments, photos=photos, engine="keras", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

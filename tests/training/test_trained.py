@@ -14,7 +14,7 @@ from fmnist.recipes import CLASSIC, STANDARD, Recipe
 from fmnist.runs import open_run
 from fmnist.training.device import Device
 from fmnist.training.inference import infer
-from fmnist.training.trained import ask, load_keras_model, load_network
+from fmnist.training.trained import ask, load_keras_model, load_network, network_facts
 from tiny import Tiny
 
 CPU = Device("cpu", "float32")
@@ -100,3 +100,12 @@ def test_a_run_of_an_unknown_engine_is_not_opened(
     run.write({**run.read(), "engine": engine})
     with pytest.raises(RunError, match="is of another engine than torch and keras"):
         open_run(run.folder)
+
+
+def test_a_run_from_before_photos_has_none(garments: Dataset, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", CLASSIC, "torch", garments)
+    judged = {"temperature": 1.0, "temperature_source": "tests", "splits": {}}
+    expected = network_facts(run, judged)
+    assert expected["photos"] is None
+    run.write({name: fact for name, fact in run.read().items() if name != "photos"})
+    assert network_facts(run, judged) == expected

@@ -24,6 +24,7 @@ SHIPPED = Path(__file__).with_name("fmnist.onnx")
 LIMIT_BYTES = 64 * 2**20  # no network of this project comes near
 CHUNK = 256  # images at once, so that memory stays flat however many are asked about
 INPUT, OUTPUT = "images", "logits"
+MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # down, right: px
 FATAL = 4  # ONNX Runtime's log level; its errors come as exceptions, not on stderr too
 
 Ask: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -62,7 +63,19 @@ class Classifier:
 
         They are the softmax of logits / temperature (Guo et al., arXiv 1706.04599, section 4.2).
         """
-        scores = self.logits(images).astype(np.float64) / self.temperature
+        return self._softmax(self.logits(images))
+
+    def photo_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return probabilities (n, 10) of photos as prepared: images (n, 28, 28).
+
+        Where a cut-out ends is uncertain by a pixel, so the logits are the mean of those of each
+        image and of it moved by one pixel each way.
+        """
+        batch = _batch(images)
+        return self._softmax(np.mean([self.logits(_moved(batch, *by)) for by in MOVES], axis=0))
+
+    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        scores = logits.astype(np.float64) / self.temperature
         likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = likelihoods / likelihoods.sum(axis=1, keepdims=True)
         return result
@@ -114,7 +127,11 @@ class Classifier:
     def _answers(
         self, images: NDArray[np.uint8], photos: "Sequence[Prepared | None]"
     ) -> list[Prediction]:
-        rows = zip(images, photos, self.probabilities(images), strict=True)
+        moved = np.array([photo is not None and photo.was_photo for photo in photos], bool)
+        probabilities = np.empty((len(images), len(self.class_names)))
+        probabilities[~moved] = self.probabilities(images[~moved])
+        probabilities[moved] = self.photo_probabilities(images[moved])
+        rows = zip(images, photos, probabilities, strict=True)
         return [prediction_of(*row, self.class_names, self.least_probability) for row in rows]
 
 
@@ -212,6 +229,12 @@ def _prepared(source: Any) -> "Prepared":
     from fmnist.photos import prepare  # which imports OpenCV: arrays need none
 
     return prepare(source)
+
+
+def _moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Return images (n, 28, 28) moved by up to one pixel, background coming in."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return np.ascontiguousarray(padded[:, 1 - down : 29 - down, 1 - right : 29 - right])
 
 
 def _say(error: Exception) -> str:

@@ -32,6 +32,11 @@ class Prepared:
     warnings: tuple[str, ...]
     to_original: NDArray[np.float64]  # (2, 3): (column, row, 1) of `image` to (x, y) of `original`
 
+    @property
+    def was_photo(self) -> bool:
+        """False where the picture was in Fashion-MNIST's form already."""
+        return self.original.shape[:2] != self.image.shape
+
 
 def prepare(source: Source, limits: Limits = LIMITS) -> Prepared:
     """Return a picture as Fashion-MNIST's makers would have shot it. Raises PhotoError.

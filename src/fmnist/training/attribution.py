@@ -43,7 +43,8 @@ def load_gradients(
 ) -> Callable[[NDArray[np.uint8], NDArray[np.integer[Any]]], NDArray[np.float32]]:
     """Return `integrated_gradients` as a function of images and classes, the network loaded once.
 
-    PyTorch's settings are the whole process's, so one thread at a time may call it.
+    Raises as it does. PyTorch's settings are the whole process's, so one thread at a time may call
+    the function.
     """
     try:
         from captum.attr import IntegratedGradients

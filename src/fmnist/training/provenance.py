@@ -78,7 +78,7 @@ def _check_takes_photos(recipe: Recipe, engine: str) -> None:
             "use the recipe photo, or dataclasses.replace(recipe, pruning=None)"
         )
     if engine != "torch":
-        raise RunError(f"the engine {engine} cannot learn from photos; use torch")
+        raise RunError(f"the engine {engine} does not learn from photos; use torch")
 
 
 def check_resumable(

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from fmnist.data import STRANGER, Split
 from fmnist.recipes import Recipe
-from fmnist.training.strangers import draw_strangers
 
 if TYPE_CHECKING:
     from fmnist.photos.folder import PreparedPhotos
@@ -28,6 +27,8 @@ def training_set(
     """Return what a recipe learns from; the split's own arrays where nothing joins them."""
     images, labels = [split.images], [split.labels]
     if recipe.strangers:
+        from fmnist.training.strangers import draw_strangers  # with Pillow
+
         images.append(draw_strangers(recipe.strangers, split.images, seed))
         labels.append(np.full(recipe.strangers, STRANGER, np.uint8))
     if photos is not None:
