@@ -24,6 +24,7 @@ from finished import finished_run
 from fmnist import answers, load_classifier
 from fmnist.answers import AHEAD, expand, predict_files
 from fmnist.classifier import Classifier, Prediction
+from fmnist.classifier.classifier import MOVES
 from fmnist.data import Dataset
 from fmnist.errors import MissingExtra, PhotoError, RunError
 from fmnist.photos import Limits, Prepared
@@ -197,8 +198,8 @@ def test_memory_stays_flat(studio: Studio) -> None:
     assert most_ahead <= 2 * AHEAD * 3
     assert studio.most_alive <= 2 * AHEAD * 3  # those answered about, and those being prepared
     assert studio.alive == 0
-    assert max(classifier.batches) <= AHEAD * 3
-    assert sum(classifier.batches) == 2700
+    assert max(classifier.batches) <= AHEAD * 3 * len(MOVES)
+    assert sum(classifier.batches) == 2700 * len(MOVES)
 
 
 def test_the_network_is_asked_about_what_is_ready_at_once(studio: Studio) -> None:

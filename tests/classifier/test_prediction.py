@@ -12,7 +12,7 @@ from PIL import Image
 
 from exported import TOLD
 from fmnist.classifier import Classifier, Guess, Prediction, load_classifier
-from fmnist.classifier.classifier import SHIPPED
+from fmnist.classifier.classifier import MOVES, SHIPPED
 from fmnist.classifier.onnx_file import read_facts
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError, PhotoError
@@ -86,7 +86,25 @@ def test_several_pictures_go_through_the_network_together() -> None:
     classifier = Classifier(ask, TOLD)
     classifier.predict([image_of(index) for index in range(10)])
     classifier.judge([photo_of(1, found=True)] * 3)
-    assert asked == [10, 3]
+    assert asked == [10, 3 * len(MOVES)]
+
+
+def test_a_photo_is_asked_about_moved_by_a_pixel_each_way_and_an_image_is_not() -> None:
+    """The logits tell where the one bright pixel is."""
+    seen: list[tuple[int, int]] = []
+
+    def ask(images: Images) -> NDArray[np.float32]:
+        seen.extend((int(r), int(c)) for _, r, c in np.argwhere(images))
+        return np.array([[row, *[0] * 9] for row, _ in seen[-len(images) :]], np.float32)
+
+    classifier = Classifier(ask, TOLD)
+    image = np.zeros((28, 28), np.uint8)
+    image[10, 20] = 255
+    classifier.probabilities(image)
+    assert seen == [(10, 20)]
+    (one,) = classifier.photo_probabilities(image)
+    assert seen[1:] == [(10, 20), (11, 20), (9, 20), (10, 21), (10, 19)]
+    np.testing.assert_allclose(one, classifier.probabilities(image)[0])  # in the mean row 10
 
 
 @pytest.mark.parametrize(
@@ -143,7 +161,7 @@ def file_of_photo(tmp_path: Path) -> Path:
 def test_a_photo_may_be_a_path_bytes_or_a_pil_image(file_of_photo: Path) -> None:
     classifier = load_classifier(threads=1)
     ready = prepare(file_of_photo)
-    expected = classifier.predict(ready.image)
+    (expected,) = classifier.photo_probabilities(ready.image)
     sources: list[Any] = [str(file_of_photo), file_of_photo, file_of_photo.read_bytes()]
     with Image.open(file_of_photo) as opened:
         answers = [classifier.predict(source) for source in [*sources, opened]]
@@ -153,8 +171,8 @@ def test_a_photo_may_be_a_path_bytes_or_a_pil_image(file_of_photo: Path) -> None
     for answer in answers:
         assert isinstance(answer, Prediction)
         np.testing.assert_array_equal(answer.image, ready.image)
-        assert answer.probability == pytest.approx(expected.probability, abs=1e-6)
-        assert answer.label == expected.label
+        assert answer.probability == pytest.approx(expected.max(), abs=1e-6)
+        assert answer.class_index == expected.argmax()
         assert answer.prepared is not None
         assert answer.warnings == ready.warnings
 
