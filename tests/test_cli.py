@@ -611,7 +611,7 @@ def test_doctor_names_each_problem_and_what_to_do(
 
 
 def test_doctor_sees_what_is_missing(fmnist: Fmnist, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
     def refused(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -621,7 +621,7 @@ def test_doctor_sees_what_is_missing(fmnist: Fmnist, monkeypatch: pytest.MonkeyP
     assert done.status == 1
     problems = {c["what"]: c for c in json.loads(done.out)["checks"] if not c["ok"]}
     assert problems.keys() == {"cache", "extra train"}
-    assert problems["extra train"]["found"] == "lacks jinja2"
+    assert problems["extra train"]["found"] == "lacks matplotlib"
     assert problems["extra train"]["advice"] == "pip install 'fmnist[train]'"
     assert "FMNIST_CACHE" in problems["cache"]["advice"]
 
