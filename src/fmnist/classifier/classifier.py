@@ -34,9 +34,9 @@ Picture: TypeAlias = "NDArray[np.uint8] | str | os.PathLike[str] | bytes | Image
 class Classifier:
     """A trained network of ten classes; threads may share one that was loaded from a file.
 
-    `class_names` are in the order of the logits, `temperature`, fitted on images of
-    Fashion-MNIST, is what divides these to make probabilities, an answer less probable than `least_probability` is not
-    accepted, `facts` is all that is known of the network.
+    `class_names` are in the order of the logits, `temperature`, fitted on images of Fashion-MNIST,
+    is what divides these to make probabilities, an answer less probable than `least_probability` is
+    not accepted, `facts` is all that is known of the network.
     """
 
     def __init__(self, ask: Ask, facts: Mapping[str, Any]) -> None:
