@@ -137,15 +137,19 @@ def ask_all(sources: Sequence[Source], networks: Mapping[str, Classifier]) -> An
     images = {OURS: [answer.image if answer else None for answer, _ in said]}
     for name, way in OTHER_WAYS.items():
         images[name] = [try_way(way, source) for source in sources]
+    classes = {
+        (name, way): classes_of(taken, network)
+        for name, network in networks.items()
+        for way, taken in images.items()
+    }
+    # What the model says of a photo is what `predict` said, which asks about more than the image.
+    said_of = [answer.class_index if answer else NO_ANSWER for answer, _ in said]
+    classes[MODEL, OURS] = np.array(said_of)
     return Answers(
         probability=np.array([answer.probability if answer else 0.0 for answer, _ in said]),
         accepted=np.array([answer is not None and answer.accepted for answer, _ in said]),
         seconds=np.array([seconds for _, seconds in said]),
-        classes={
-            (name, way): classes_of(taken, network)
-            for name, network in networks.items()
-            for way, taken in images.items()
-        },
+        classes=classes,
     )
 
 

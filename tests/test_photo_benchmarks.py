@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import garments
@@ -331,3 +332,22 @@ def run_program(program: str, arguments: list[str], data: Path) -> subprocess.Co
         timeout=120,
         env={**os.environ, "PYTHONPATH": paths, "FMNIST_DATA": str(data)},
     )
+
+
+def test_the_model_is_judged_by_what_predict_says(tmp_path: Path) -> None:
+    """`predict` asks about the photo moved by a pixel too: here that changes the class."""
+
+    def ask(images: NDArray[Any]) -> NDArray[Any]:
+        """Class 1 for the image as it is, class 2 for one whose upper row is empty."""
+        logits = np.zeros((len(images), 10), np.float32)
+        moved_down = images[:, 0].max(axis=1) == 0
+        logits[~moved_down, 1], logits[moved_down, 2] = 1, 9
+        return logits
+
+    model = Classifier(ask, {"class_names": CLASS_NAMES, "temperature": 1.0})
+    pixels = np.full((90, 40, 3), 250, np.uint8)
+    pixels[5:85, 8:32] = (30, 40, 50)
+    Image.fromarray(pixels).save(tmp_path / "tall.png")
+    answers = photos.ask_all([tmp_path / "tall.png"], {MODEL: model})
+    assert model.predict(tmp_path / "tall.png").class_index == 2
+    assert answers.ours.tolist() == [2]

@@ -90,5 +90,5 @@ def test_a_folder_without_the_senders_is_refused(
     ship: ModuleType, garments: Dataset, photos: Path
 ) -> None:
     (photos / "senders.csv").write_text("sender_id,part\nz,train\n")
-    with pytest.raises(DataError, match="lists no photo by a sender that .*calls 'train'"):
+    with pytest.raises(DataError, match=r"lists no photo by a sender that .*calls 'train'"):
         ship.make(photos, photos / "senders.csv", photos / "runs", [3, 4], photos / "shipped.onnx")

@@ -472,6 +472,8 @@ def predict(
     Example: `fmnist predict shoe.jpg photos/ --gallery answers.html`
     """
     for_people = not (as_csv or as_json)
+    if as_csv and top is not None:
+        raise typer.BadParameter("CSV has the best guess only", param_hint="--top")
     if as_csv and as_json:
         raise typer.BadParameter("print either CSV or JSON", param_hint="--csv")
     if explain and not (gallery or save_steps or (for_people and sys.stdout.isatty())):

@@ -60,9 +60,12 @@ def flips(run: Run) -> bool:
 
 def _facts(runs: Sequence[Run], int8: bool) -> dict[str, Any]:
     """Return what a file says of itself."""
+    facts = network_facts(runs[0], runs[0].read_metrics())
+    if len(runs) > 1:  # these are of the first alone
+        del facts["seed"], facts["accuracy_of_run"]
     return {
         "fmnist": version("fmnist"),
         "precision": "int8" if int8 else "float32",
-        **network_facts(runs[0], runs[0].read_metrics()),
+        **facts,
         "seeds": [run.read()["seed"] for run in runs],
     }
