@@ -190,6 +190,8 @@ def _print_unread(path: str, error: PhotoError) -> None:
 
 def _chance(probability: float) -> str:
     """Return 0.934 as "93 %": a photo's probability has no more digits that mean anything."""
+    if probability >= 0.995:
+        return "> 99 %"
     return "< 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 

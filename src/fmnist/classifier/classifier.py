@@ -213,7 +213,8 @@ def _batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise ModelError(f"images must be a numpy array, not {type(images).__name__}")
     if images.dtype != np.uint8 or images.shape[-2:] != (28, 28) or images.ndim not in (2, 3):
         raise ModelError(
-            f"images must be (28, 28) or (n, 28, 28) uint8, not {images.shape} {images.dtype}"
+            f"images must be (28, 28) or (n, 28, 28) uint8, not {images.shape} {images.dtype}; "
+            "for the pixels of a photo, hand over PIL.Image.fromarray(pixels)"
         )
     return images.reshape(-1, 28, 28)
 
