@@ -104,7 +104,9 @@ def test_images_may_lie_in_memory_as_they_like(file: Path, images: Images) -> No
 def test_other_arrays_are_refused(file: Path, wrong: Any, said: str) -> None:
     classifier = load_classifier(file)
     for ask in (classifier.logits, classifier.probabilities, classifier.classes):
-        with pytest.raises(ModelError, match=f"^images must be .*{said}(; for the pixels of a photo, .*)?$"):
+        with pytest.raises(
+            ModelError, match=f"^images must be .*{said}(; for the pixels of a photo, .*)?$"
+        ):
             ask(wrong)
 
 
