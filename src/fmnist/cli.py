@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fmnist.answers import Taker
     from fmnist.data import Dataset
+    from fmnist.photos.folder import PhotoFolder
     from fmnist.recipes import Recipe
     from fmnist.runs import Run
 
@@ -224,15 +225,11 @@ def train(
     """
     if resume is not None and (out is not None or seed is not None or all_data):
         raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
-    if photos is None and (senders or part or stranger):
-        raise typer.BadParameter("--senders, --part and --stranger choose from --photos DIR")
-    if (senders is None) != (not part):
-        raise typer.BadParameter("--senders FILE and --part PART belong together")
     if photos is not None and resume is not None:
         raise typer.BadParameter("--resume goes on as it began: no --photos")
+    chosen_photos = _chosen_photos(photos, senders, part or [], stranger or [])
     _set_log_level(quiet)
     from fmnist.data import load_dataset
-    from fmnist.photos.folder import PhotoFolder
     from fmnist.recipes import find_recipe
     from fmnist.runs import open_run
     from fmnist.training import train as train_recipe
@@ -240,9 +237,6 @@ def train(
     if recipe is None:
         recipe = "standard" if resume is None else _recipe_of(open_run(resume))
     chosen = find_recipe(recipe)
-    chosen_photos = (
-        PhotoFolder(photos, senders, tuple(part or ()), tuple(stranger or ())) if photos else None
-    )
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
@@ -263,6 +257,21 @@ def train(
     if evaluate:
         _judge_and_report(run, dataset, chosen, device)
     _show(run.summary(), tables.print_training, as_json)
+
+
+def _chosen_photos(
+    photos: Path | None, senders: Path | None, parts: list[str], strangers: list[str]
+) -> "PhotoFolder | None":
+    """Return the photos to learn from; bad usage where what chooses among them does not fit."""
+    if photos is None and (senders or parts or strangers):
+        raise typer.BadParameter("--senders, --part and --stranger choose from --photos DIR")
+    if (senders is None) != (not parts):
+        raise typer.BadParameter("--senders FILE and --part PART belong together")
+    if photos is None:
+        return None
+    from fmnist.photos.folder import PhotoFolder
+
+    return PhotoFolder(photos, senders, tuple(parts), tuple(strangers))
 
 
 def _recipe_of(run: "Run") -> str:
