@@ -443,8 +443,8 @@ def percent(figures: Mapping[str, Any] | None) -> str:
 def lines(results: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     """Yield the results file as a person reads it."""
     found = results["real"]
-    yield f"{results['part']}: {found['photos']} photos of {found['senders']} senders; "
-    yield f"{results['photos_of_other_parts']} photos of other parts were left out"
+    yield f"{results['part']}: {found['photos']} photos of {found['senders']} senders"
+    yield f"left out      {results['photos_of_other_parts']} photos of other parts"
     yield f"accuracy      {percent(found['accuracy'])}"
     yield f"macro recall  {percent(found['macro_recall'])}"
     yield "a photo       {median:.3f} s, 95 % in {p95:.3f} s".format(**found["seconds"])

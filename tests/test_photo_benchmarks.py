@@ -1,5 +1,6 @@
 """The photo benchmark: what it counts, how it resamples, and the photos that it makes up."""
 
+import hashlib
 import io
 import json
 import os
@@ -351,3 +352,9 @@ def test_the_model_is_judged_by_what_predict_says(tmp_path: Path) -> None:
     answers = photos.ask_all([tmp_path / "tall.png"], {MODEL: model})
     assert model.predict(tmp_path / "tall.png").class_index == 2
     assert answers.ours.tolist() == [2]
+
+
+def test_the_parts_of_the_senders_are_fixed() -> None:
+    """Whoever moves a sender makes the held-out scores worthless: the file is not to change."""
+    digest = hashlib.sha256(photos.SENDERS.read_bytes()).hexdigest()
+    assert digest == "ed1d752305b0b40fbf502645e836d5eb14c27be8943a8bfbd2310fbaef3d05e9"
