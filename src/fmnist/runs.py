@@ -56,8 +56,8 @@ class SplitLogits:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run directory; every write is atomic, every read of a bad file is a RunError."""
+class Judged:
+    """A directory of logits and what they say; writes are atomic, bad files are RunErrors."""
 
     folder: Path
 
@@ -65,6 +65,71 @@ class Run:
     def argument(self) -> str:
         """The folder as a command line names it, for messages that say what to run next."""
         return shlex.quote(str(self.folder))
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / "report.html"
+
+    def read(self) -> dict[str, Any]:
+        """Return the facts of who was judged."""
+        raise NotImplementedError
+
+    def _how_to_judge(self) -> str:
+        raise NotImplementedError
+
+    def read_logits(self, split: str) -> SplitLogits:
+        """Return the saved logits of a split."""
+        path = self.folder / f"logits-{split}.npz"
+        if not path.exists():
+            raise RunError(f"{path} is missing; {self._how_to_judge()}")
+        content = io.BytesIO(path.read_bytes())
+        try:
+            with np.load(content, allow_pickle=False) as file:
+                logits = SplitLogits(file["logits"], file["labels"], file["indices"])
+        except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
+            raise RunError(f"{path} is damaged; {self._how_to_judge()}") from error
+        if not logits.is_sound():
+            raise RunError(f"{path} is damaged; {self._how_to_judge()}")
+        return logits
+
+    def write_logits(self, split: str, logits: SplitLogits) -> None:
+        """Save the logits of a split."""
+        buffer = io.BytesIO()
+        np.savez(buffer, logits=logits.logits, labels=logits.labels, indices=logits.indices)
+        write_whole(self.folder / f"logits-{split}.npz", buffer.getvalue())
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Return metrics.json."""
+        path = self.folder / "metrics.json"
+        if not path.exists():
+            raise RunError(f"{path} is missing; {self._how_to_judge()}")
+        return _read_json(path)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Replace metrics.json."""
+        _write_json(self.folder / "metrics.json", metrics)
+
+
+@dataclass(frozen=True)
+class Bench(Judged):
+    """What `fmnist bench` leaves of a model that was made elsewhere: bench.json and the rest."""
+
+    def read(self) -> dict[str, Any]:
+        """Return bench.json: name, target, what was assumed, command, machine, versions."""
+        return _read_json(self.folder / "bench.json")
+
+    def write(self, facts: Mapping[str, Any]) -> None:
+        """Replace bench.json."""
+        _write_json(self.folder / "bench.json", facts)
+
+    def _how_to_judge(self) -> str:
+        return f"run again: {self.read()['command']}"
+
+
+@dataclass(frozen=True)
+class Run(Judged):
+    """The directory of a training."""
 
     def resume_command(self) -> str:
         """Return the command that goes on with a stopped training."""
@@ -92,11 +157,6 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of training states, gone when training is finished."""
         return self.folder / "checkpoint"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.folder / "report.html"
 
     def read(self) -> dict[str, Any]:
         """Return run.json."""
@@ -134,38 +194,6 @@ class Run:
         """Replace history.jsonl."""
         lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
         write_whole(self.folder / "history.jsonl", lines.encode())
-
-    def read_logits(self, split: str) -> SplitLogits:
-        """Return the saved logits of a split."""
-        path = self.folder / f"logits-{split}.npz"
-        if not path.exists():
-            raise RunError(f"{path} is missing; {self._how_to_judge()}")
-        content = io.BytesIO(path.read_bytes())
-        try:
-            with np.load(content, allow_pickle=False) as file:
-                logits = SplitLogits(file["logits"], file["labels"], file["indices"])
-        except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
-            raise RunError(f"{path} is damaged; {self._how_to_judge()}") from error
-        if not logits.is_sound():
-            raise RunError(f"{path} is damaged; {self._how_to_judge()}")
-        return logits
-
-    def write_logits(self, split: str, logits: SplitLogits) -> None:
-        """Save the logits of a split."""
-        buffer = io.BytesIO()
-        np.savez(buffer, logits=logits.logits, labels=logits.labels, indices=logits.indices)
-        write_whole(self.folder / f"logits-{split}.npz", buffer.getvalue())
-
-    def read_metrics(self) -> dict[str, Any]:
-        """Return metrics.json."""
-        path = self.folder / "metrics.json"
-        if not path.exists():
-            raise RunError(f"{path} is missing; {self._how_to_judge()}")
-        return _read_json(path)
-
-    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Replace metrics.json."""
-        _write_json(self.folder / "metrics.json", metrics)
 
     def summary(self) -> dict[str, Any]:
         """Return what a training came to, as `fmnist train --json` prints it (docs/json.md)."""
@@ -249,6 +277,16 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     if facts["engine"] not in tuple(WEIGHTS):
         raise RunError(f"{run.folder} is of another engine than {' and '.join(WEIGHTS)}")
     return run
+
+
+def open_judged(folder: str | os.PathLike[str]) -> Run | Bench:
+    """Return the run, or what `fmnist bench` left, in `folder`; RunError if there is neither."""
+    bench = Bench(Path(folder))
+    if not (bench.folder / "bench.json").is_file():
+        return open_run(folder)
+    if not bench.read().keys() >= {"name", "target", "command", "data"}:
+        raise RunError(f"{bench.folder / 'bench.json'} was not written by fmnist; name another")
+    return bench
 
 
 def _claim(folder: Path) -> None:
