@@ -56,10 +56,11 @@ TINY = Recipe(
     schedule="linear",
     warmup=0.1,
     label_smoothing=0.1,
-    augmentation=Augmentation(flip=True, shift=1),
+    augmentation=Augmentation(flip=True, shift=1, cutout=3),
+    averaging=0.8,
     pruning=Pruning(easy=0.5, kept=0.5),
     flip_at_test=True,
 )
 
 # Adam on filters of several channels: its moments lie in memory as the weights do.
-TINY_ADAM = dataclasses.replace(TINY, name="tiny-adam", optimizer=Adam(), pruning=None)
+TINY_ADAM = dataclasses.replace(TINY, name="tiny-adam", optimizer=Adam(), averaging=0.0, pruning=None)

@@ -4,7 +4,7 @@ A network that its recipe wants to see pixels on another scale does the scaling 
 and scale cannot be mixed up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -55,9 +55,9 @@ class Classic(nn.Module):
 class ConvNormReLU(nn.Sequential):
     """3x3 convolution, batch norm, ReLU."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, padding: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.Conv2d(channels_in, channels_out, 3, padding=padding, bias=False),
             nn.BatchNorm2d(channels_out, momentum=STATISTICS_MOMENTUM),
             nn.ReLU(),
         )
@@ -161,10 +161,69 @@ def runner() -> Whitened:
     return Whitened((64, 128, 512), residual=True)
 
 
+class Stage(nn.Module):
+    """A convolution to more channels, residual ones, then half the side."""
+
+    def __init__(self, channels_in: int, channels: int, blocks: int, padding: int = 1) -> None:
+        super().__init__()
+        self.widen = ConvNormReLU(channels_in, channels, padding)
+        self.blocks = nn.ModuleList(ConvNormReLU(channels, channels) for _ in range(blocks))
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, channels_in, h, w)
+        """Return (n, channels, h // 2, w // 2); without padding both lose 2 before they halve."""
+        x = self.widen(x)  # (n, channels, h, w)
+        for block in self.blocks:
+            x = x + block(x)  # (n, channels, h, w)
+        return F.max_pool2d(x, 2)  # (n, channels, h // 2, w // 2)
+
+
+class Residual(nn.Module):
+    """A stem, stages of residual convolutions down to 3x3 pixels, and one look at all of those.
+
+    The identity in `x + block(x)` is He et al.'s (arXiv 1512.03385, section 3.1); stages widen and
+    halve by turns as there. Blocks are single convolutions: twice as many of those taught more in
+    the same time than pairs (docs/log.md).
+    """
+
+    def __init__(self, stem: nn.Module, stages: Sequence[Stage], last: int) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.Sequential(*stages)
+        self.look = nn.Conv2d(stages[-1].widen[0].out_channels, last, 3, bias=False)
+        self.norm = nn.BatchNorm1d(last, momentum=STATISTICS_MOMENTUM)
+        self.head = nn.Linear(last, 10)
+
+    def start_from(self, images: Tensor) -> None:
+        """Compute the whitening, where that is the stem, from images (n, 1, 28, 28) in 0..1."""
+        if isinstance(self.stem, Whitening):
+            self.stem.start_from((images - PIXEL_MEAN) / PIXEL_SD)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, 1, 28, 28)
+        """Return logits."""
+        x = self.stages(self.stem((x - PIXEL_MEAN) / PIXEL_SD))  # (n, channels, 3, 3)
+        x, weight = (part.permute(0, 2, 3, 1).flatten(1) for part in (x, self.look.weight))
+        x = F.relu(self.norm(F.linear(x, weight)))  # (n, last)
+        logits: Tensor = self.head(x) / 4  # (n, 10)
+        return logits
+
+
+def strong() -> Residual:
+    """Return the network of the recipe `strong`: 713,738 parameters."""
+    return Residual(Whitening(), [Stage(16, 64, 1, padding=0), Stage(64, 128, 2)], 256)
+
+
+def wide() -> Residual:
+    """Return the network of the recipe `best`, for GPUs: 14 million parameters."""
+    stages = [Stage(64, 128, 2), Stage(128, 256, 3), Stage(256, 512, 3)]
+    return Residual(ConvNormReLU(1, 64), stages, 1024)
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "classic": Classic,
     "runner": runner,
     "sprinter": sprinter,
+    "strong": strong,
+    "wide": wide,
 }
 
 

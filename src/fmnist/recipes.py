@@ -49,6 +49,7 @@ class Augmentation:
 
     flip: bool = False  # left-right: half of the images in an epoch, the others in the next
     shift: int = 0  # up to so many pixels each way, zeros coming in
+    cutout: int = 0  # side, px, of a square made 0 around a random pixel (arXiv 1708.04552)
     photo_defects: bool = False  # what photos and their cut-outs suffer (training/defects.py)
 
 
@@ -95,6 +96,8 @@ class Recipe:
     warmup: float = 0.0  # share of the steps in which the learning rate rises from zero
     label_smoothing: float = 0.0
     augmentation: Augmentation = Augmentation()
+    # The weights kept are a moving average over steps: this share of it stays at each. 0: the last.
+    averaging: float = 0.0
     pruning: Pruning | None = None  # None: every epoch shows every image
     strangers: int = 0  # drawn images of no class, for which all classes are to be as likely
     photo_repeats: int = 1  # how often an epoch shows each photo, where there are photos
@@ -134,7 +137,9 @@ class Recipe:
             "learning rates must be above 0 and finite": all(0 < rate < math.inf for rate in rates),
             "warmup must be in 0..1": 0 <= self.warmup <= 1,
             "label_smoothing must be in 0..1": 0 <= self.label_smoothing <= 1,
+            "averaging must be in 0..1": 0 <= self.averaging < 1,
             "shift must be in 0..27": 0 <= self.augmentation.shift <= 27,
+            "cutout must be in 0..28": 0 <= self.augmentation.cutout <= 28,
             "the shares of pruning must lie between 0 and 1": all(0 < s < 1 for s in shares),
             # Pruning goes by losses, and that of an image of no class says nothing.
             "pruning must be None where there are strangers": not (self.pruning and self.strangers),

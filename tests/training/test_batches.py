@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist.recipes import Augmentation, Pruning, Recipe
-from fmnist.training.batches import Batch, Batches, _generator, epoch_lengths
+from fmnist.training.batches import Batch, Batches, _generator, epoch_lengths, with_hole
 from tiny import TINY
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_the_order_follows_seed_and_epoch() -> None:
 @pytest.mark.parametrize("first", [0, 1, 3])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_an_epoch_can_be_taken_up_at_any_batch(first: int, epoch: int) -> None:
-    recipe = dataclasses.replace(PLAIN, augmentation=Augmentation(flip=True, shift=2))
+    recipe = dataclasses.replace(PLAIN, augmentation=Augmentation(flip=True, shift=2, cutout=5))
     batches = make(90, 15, dataclasses.replace(recipe, pruning=Pruning(0.5, 0.4)))
     losses = torch.rand(90, generator=torch.Generator().manual_seed(0))
     whole = list(batches.epoch(3, epoch, losses))[first:]
@@ -174,3 +174,34 @@ def test_lengths_are_the_batches_there_are(
         shown = list(batches.epoch(0, epoch, torch.rand(n)))
         assert len(shown) == length >= 1
         assert sum(float(batch.weights.sum()) for batch in shown) == pytest.approx(n, rel=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 4, 5, 14])
+def test_a_hole_is_a_square_that_may_reach_over_the_edge(side: int) -> None:
+    luck = torch.Generator().manual_seed(0)
+    cut = with_hole(torch.ones(2000, 1, 28, 28), side, luck)[:, 0] == 0
+    rows, columns = cut.any(2).sum(1), cut.any(1).sum(1)
+    assert torch.equal(cut.sum((1, 2)), rows * columns)  # a rectangle
+    half = side - side // 2
+    assert half <= rows.min() <= rows.max() <= side
+    assert half <= columns.min() <= columns.max() <= side
+    assert rows.max() == side
+    # Each pixel is the middle as often: those inside are covered side^2 / 784 of the time.
+    middle = cut[:, 14, 14].float().mean()
+    assert float(middle) == pytest.approx(min(1.0, side**2 / 784), abs=0.03)
+
+
+def test_a_cutout_differs_by_image_epoch_and_seed() -> None:
+    recipe = dataclasses.replace(PLAIN, augmentation=Augmentation(cutout=8))
+    images = np.full((64, 28, 28), 200, np.uint8)
+    batches = Batches(images, np.zeros(64, np.uint8), recipe, CPU)
+
+    def holes(seed: int, epoch: int) -> torch.Tensor:
+        shown = all_of(batches, seed, epoch)
+        return (shown.x[shown.indices.argsort(), 0] == 0).flatten(1)
+
+    first = holes(0, 0)
+    assert torch.equal(first, holes(0, 0))
+    assert len({tuple(hole.tolist()) for hole in first}) > 50
+    assert not torch.equal(first, holes(0, 1))
+    assert not torch.equal(first, holes(1, 0))

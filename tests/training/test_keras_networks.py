@@ -31,7 +31,8 @@ def test_both_give_the_same_logits(name: str, flip: bool) -> None:
     expected = infer(network, IMAGES, CPU, flip=flip)
     told = ask(model, IMAGES, flip=flip, batch_size=16)
     assert told.dtype == np.float32
-    np.testing.assert_allclose(told, expected, atol=1e-4)
+    # Random weights make logits of up to some hundreds: float32's last digits are relative to those.
+    np.testing.assert_allclose(told, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
     assert np.ptp(expected, axis=0).min() > 1e-2  # or any answer would do
 
 

@@ -92,3 +92,21 @@ def test_unpacking_gives_back_the_state_in_the_same_memory_order(recipe: Recipe)
         for name, moment in before.items():
             assert torch.equal(after[name], moment)
             assert after[name].stride() == moment.stride()
+
+
+def test_the_weights_kept_are_a_moving_average() -> None:
+    state, linear = make(dataclasses.replace(LINEAR, averaging=0.7))
+    kept = state.kept.get_parameter("1.weight")
+    expected = torch.zeros_like(linear.weight)
+    for step in range(1, 7):
+        state.advance(batch([1.0] * 4))
+        share = max(0.3, 1 / step)  # the plain mean of the first three
+        expected = (1 - share) * expected + share * linear.weight.detach()
+        torch.testing.assert_close(kept, expected)
+    assert not torch.allclose(kept, linear.weight)
+
+
+def test_without_averaging_the_last_weights_are_kept() -> None:
+    state, linear = make(dataclasses.replace(LINEAR, averaging=0.0))
+    state.advance(batch([1.0] * 4))
+    assert state.kept.get_parameter("1.weight") is linear.weight

@@ -78,6 +78,9 @@ class Batches:
             begin = shown * side * side + corners[some]  # (b,)
             pixels = torch.take(self.pixels, begin[:, None] + self.windows[flips[some]])
             x = pixels.view(-1, 1, SIDE, SIDE).float() / 255
+            if self.recipe.augmentation.cutout:
+                luck = _generator(seed, epoch, 5, start // size)
+                x = with_hole(x, self.recipe.augmentation.cutout, luck)
             if self.recipe.augmentation.photo_defects:
                 luck = _generator(seed, epoch, 4, start // size)
                 x = with_defects(x, self.labels[shown], self.real[shown], luck)
@@ -118,6 +121,23 @@ class Batches:
             first = torch.randint(2, (n,), generator=_generator(seed, 0, 3)).to(order.device)
             flips = (first + epoch) % 2
         return (rows * side + columns)[order], flips[order]
+
+
+def with_hole(images: Tensor, side: int, luck: torch.Generator) -> Tensor:
+    """Return images (n, 1, 28, 28) with a square of `side` px made 0 in each.
+
+    Its middle is a random pixel, so that some squares reach over the edge (T. DeVries & G. Taylor,
+    arXiv 1708.04552, section 3.2).
+    """
+    top, left = (torch.randint(SIDE, (2, len(images)), generator=luck) - side // 2).to(
+        images.device
+    )
+    pixels = torch.arange(SIDE, device=images.device)
+    in_rows, in_columns = (
+        (pixels >= first[:, None]) & (pixels < first[:, None] + side) for first in (top, left)
+    )  # (n, 28)
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]  # (n, 1, 28, 28)
+    return images.masked_fill(hole, 0.0)
 
 
 def epoch_lengths(recipe: Recipe, images: int, photos: int = 0) -> list[int]:

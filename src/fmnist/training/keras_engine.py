@@ -50,6 +50,8 @@ def _not_followed(recipe: Recipe) -> Iterator[str]:
         yield f"its optimizer is {type(recipe.optimizer).__name__}, not Adam"
     if recipe.pruning is not None:
         yield "its pruning is not None"
+    if recipe.averaging:
+        yield f"its averaging is {recipe.averaging}, not 0"
     if recipe.strangers:
         yield f"its strangers are {recipe.strangers}, not 0"
     if recipe.augmentation.photo_defects:

@@ -4,7 +4,7 @@ Their images are (n, 28, 28, 1) float in 0..1. The output of the layer "logits" 
 (n, 10); a softmax follows, so that `predict` answers with probabilities.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +54,7 @@ def _classic(x: Any) -> Any:  # (n, 28, 28, 1)
 def _whitened(x: Any, channels: tuple[int, int, int], *, residual: bool) -> Any:
     """The network of `fmnist.models.Whitened`, whose whitening is a plain convolution here."""
     first, second, last = channels
-    x = layers.Rescaling(1 / PIXEL_SD, -PIXEL_MEAN / PIXEL_SD, name="standardise")(x)
-    x = _conv(x, Whitening.AXES, "whitening", trainable=False)  # (n, 28, 28, 8)
-    both = [x, layers.Rescaling(-1.0, name="negated")(x)]
-    x = layers.Concatenate(name="both_signs")(both)  # (n, 28, 28, 16)
-    x = layers.ReLU(name="relu0")(layers.MaxPooling2D(2, name="pool0")(x))  # (n, 14, 14, 16)
+    x = _whiten(_standardise(x), "whitening")  # (n, 14, 14, 16)
     x = _conv(x, first, "conv1", padding="valid")  # (n, 12, 12, first)
     x = layers.MaxPooling2D(2, name="pool1")(x)  # (n, 6, 6, first)
     x = layers.ReLU(name="relu1")(_norm(x, "norm1"))
@@ -76,6 +72,44 @@ def _whitened(x: Any, channels: tuple[int, int, int], *, residual: bool) -> Any:
     return layers.Rescaling(1 / 4, name="logits")(x)
 
 
+def _standardise(x: Any) -> Any:
+    return layers.Rescaling(1 / PIXEL_SD, -PIXEL_MEAN / PIXEL_SD, name="standardise")(x)
+
+
+def _whiten(x: Any, name: str) -> Any:
+    """The whitening of `fmnist.models`, its convolution called `name`."""
+    x = _conv(x, Whitening.AXES, name, trainable=False)  # (n, 28, 28, 8)
+    both = [x, layers.Rescaling(-1.0, name="negated")(x)]
+    x = layers.Concatenate(name="both_signs")(both)  # (n, 28, 28, 16)
+    return layers.ReLU(name="relu0")(layers.MaxPooling2D(2, name="pool0")(x))  # (n, 14, 14, 16)
+
+
+def _strong(x: Any) -> Any:  # (n, 28, 28, 1)
+    x = _whiten(_standardise(x), "stem")
+    return _residual(x, [(64, 1), (128, 2)], 256, first_padding="valid")
+
+
+def _wide(x: Any) -> Any:  # (n, 28, 28, 1)
+    x = _conv_norm_relu(_standardise(x), 64, "stem")
+    return _residual(x, [(128, 2), (256, 3), (512, 3)], 1024)
+
+
+def _residual(
+    x: Any, stages: Sequence[tuple[int, int]], last: int, first_padding: str = "same"
+) -> Any:
+    """The network of `fmnist.models.Residual` after its stem; a stage is channels and blocks."""
+    for number, (channels, blocks) in enumerate(stages):
+        name, padding = f"stages_{number}", "same" if number else first_padding
+        x = _conv_norm_relu(x, channels, f"{name}_widen", padding)
+        for block in range(blocks):
+            more = _conv_norm_relu(x, channels, f"{name}_blocks_{block}")
+            x = layers.Add(name=f"{name}_sum_{block}")([x, more])
+        x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    x = layers.Flatten(name="flatten")(_conv(x, last, "look", padding="valid"))  # (n, last)
+    x = layers.ReLU(name="relu")(_norm(x, "norm"))
+    return layers.Rescaling(1 / 4, name="logits")(layers.Dense(10, name="head")(x))
+
+
 def _runner(x: Any) -> Any:
     return _whitened(x, (64, 128, 512), residual=True)
 
@@ -84,8 +118,8 @@ def _sprinter(x: Any) -> Any:
     return _whitened(x, (32, 64, 256), residual=False)
 
 
-def _conv_norm_relu(x: Any, channels: int, name: str) -> Any:
-    x = _norm(_conv(x, channels, f"{name}_0"), f"{name}_1")
+def _conv_norm_relu(x: Any, channels: int, name: str, padding: str = "same") -> Any:
+    x = _norm(_conv(x, channels, f"{name}_0", padding), f"{name}_1")
     return layers.ReLU(name=f"{name}_2")(x)
 
 
@@ -103,6 +137,8 @@ TWINS = {
     "classic": Twin(_classic, renamed={"dense2": "logits"}, flattened={"dense1": (64, 7, 7)}),
     "runner": Twin(_runner),
     "sprinter": Twin(_sprinter),
+    "strong": Twin(_strong),
+    "wide": Twin(_wide),
 }
 
 

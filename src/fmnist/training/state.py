@@ -1,5 +1,6 @@
 """All that changes while a network is trained, and how it goes into a checkpoint and comes back."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,8 @@ class State:
         self.recipe, self.steps, self.device = recipe, steps, device
         self.network = on_device(network, device).train()
         self.optimizers = make_optimizers(self.network, recipe, device.precision)
+        # What is validated and kept: the network itself, or a moving average of its weights.
+        self.kept = copy.deepcopy(self.network) if recipe.averaging else self.network
         self.rate_share: float | Tensor = 0.0  # of the learning rates, at the step last made
         self.step = 0
         # What each image cost when last seen, without label smoothing: now, and before this epoch.
@@ -61,6 +64,18 @@ class State:
             self.rate_share = share
         self._make_step(batch)
         self.step += 1
+        if self.recipe.averaging:
+            self._average()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the kept weights, and the statistics of norms, towards those of this step.
+
+        At first the average is the plain mean, so that it does not remember how it began.
+        """
+        share = max(1 - self.recipe.averaging, 1 / self.step)
+        kept, now = (_floats(network) for network in (self.kept, self.network))
+        torch._foreach_lerp_(kept, now, share)
 
     def _learn(self, batch: Batch) -> None:
         """Forward, backward, update; nothing in it depends on the number of the step."""
@@ -100,20 +115,22 @@ class State:
 
     def weights_are_finite(self) -> bool:
         """Tell whether every parameter is a number."""
-        return all(bool(torch.isfinite(value).all()) for value in self.network.parameters())
+        return all(bool(torch.isfinite(value).all()) for value in self.kept.parameters())
 
     def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's logits (n, 10) of images (n, 28, 28) as the recipe is judged."""
-        return infer(self.network, images, self.device, flip=self.recipe.flip_at_test)
+        return infer(self.kept, images, self.device, flip=self.recipe.flip_at_test)
 
     def file(self) -> bytes:
         """Return the network as safetensors."""
-        return save(portable(self.network.state_dict()))
+        return save(portable(self.kept.state_dict()))
 
     def pack(self) -> Checkpoint:
         """Return the whole state."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors.update(self._moments())
+        if self.recipe.averaging:
+            tensors |= {f"kept.{name}": value for name, value in self.kept.state_dict().items()}
         tensors["sums"] = self.sums
         if self.recipe.pruning is not None:
             tensors["losses"] = self.losses
@@ -140,6 +157,8 @@ class State:
         tensors = checkpoint.tensors
         try:
             self.network.load_state_dict(_below(tensors, "network."))
+            if self.recipe.averaging:
+                self.kept.load_state_dict(_below(tensors, "kept."))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ModelError(f"the checkpoint is not of this recipe's network: {reason}") from error
@@ -154,6 +173,10 @@ class State:
         values = checkpoint.values
         self.step, self.history = values["step"], values["history"]
         self.seconds, self.epoch_seconds = values["seconds"], values["epoch_seconds"]
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    return [value for value in network.state_dict().values() if value.is_floating_point()]
 
 
 def _sum_dtype(device: Device) -> torch.dtype:
