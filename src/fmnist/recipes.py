@@ -251,7 +251,38 @@ PHOTO = Recipe(
     flip_at_test=True,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC, SPRINT, PHOTO)}
+STRONG = Recipe(
+    name="strong",
+    network="strong",
+    epochs=60,
+    batch_size=256,
+    optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
+    source="the most that 45 minutes of two CPU cores give under a million parameters; docs/log.md",
+    schedule="linear",
+    warmup=0.1,
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, shift=1, cutout=8),
+    averaging=0.998,
+    pruning=Pruning(easy=0.7, kept=0.4),
+    flip_at_test=True,
+)
+
+BEST = Recipe(
+    name="best",
+    network="wide",
+    epochs=160,
+    batch_size=512,
+    optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
+    source="strong made wide, for a large GPU; not yet measured",
+    schedule="linear",
+    warmup=0.1,
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, shift=2, cutout=12),
+    averaging=0.999,
+    flip_at_test=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (STANDARD, CLASSIC, SPRINT, STRONG, BEST, PHOTO)}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -86,7 +86,7 @@ def _whiten(x: Any, name: str) -> Any:
 
 def _strong(x: Any) -> Any:  # (n, 28, 28, 1)
     x = _whiten(_standardise(x), "stem")
-    return _residual(x, [(64, 1), (128, 2)], 256, first_padding="valid")
+    return _residual(x, [(64, 2), (128, 3)], 256, first_padding="valid")
 
 
 def _wide(x: Any) -> Any:  # (n, 28, 28, 1)
