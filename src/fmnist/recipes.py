@@ -254,7 +254,7 @@ PHOTO = Recipe(
 STRONG = Recipe(
     name="strong",
     network="strong",
-    epochs=60,
+    epochs=50,
     batch_size=256,
     optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
     source="the most that 45 minutes of two CPU cores give under a million parameters; docs/log.md",
