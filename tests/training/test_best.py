@@ -48,9 +48,9 @@ def test_best_goes_on_after_interruptions_as_if_there_had_been_none(
     runs = tmp_path / "whole", tmp_path / "interrupted"
     for run, stops in zip(runs, [(4,), (1, 2, 4)], strict=True):
         for number, epochs in enumerate(stops):
-            where = {"resume": run} if number else {"out": run}
+            out, resume = (None, run) if number else (run, None)
             with pytest.raises(Stopped, match=f"step {epochs} of {RECIPES['best'].epochs}"):
-                train("best", few, all_data=True, watch=stop_after(epochs), **where)
+                train("best", few, all_data=True, out=out, resume=resume, watch=stop_after(epochs))
     whole, interrupted = map(checkpoint, runs)
     assert whole.tensors.keys() == interrupted.tensors.keys()
     for name, tensor in whole.tensors.items():
