@@ -5,7 +5,8 @@
 Each seed is a process of its own, one after the other: `fmnist train RECIPE --all-data --seed N`.
 The file holds every seed's accuracy, loss and seconds, their mean and standard deviation, and what
 they were made with. It is written anew after each seed, and seeds that it holds are not run again.
-`--race` takes the seeds that `time_to_accuracy.py` has run instead of running them once more.
+`--race` takes the seeds that `time_to_accuracy.py` has run instead of running them once more; `--runs`
+takes finished run directories, for trainings that are too long to be made in one go.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from fmnist.environment import git_commit, machine, versions
 from fmnist.files import write_whole
 from fmnist.models import make_network
 from fmnist.recipes import RECIPES
+from fmnist.runs import open_run
 
 
 def run_seed(recipe: str, seed: int) -> dict[str, Any]:
@@ -95,6 +97,31 @@ def scores_of_race(path: Path, recipe: str) -> dict[str, Any]:
     return {**summarise(recipe, runs), **made}
 
 
+def scores_of_runs(folders: list[Path], recipe: str) -> dict[str, Any]:
+    """Return runs that are finished and judged as a results file."""
+    opened = [open_run(folder) for folder in folders]
+    facts = [run.read() for run in opened]
+    for run, known in zip(opened, facts, strict=True):
+        if known["recipe"] != RECIPES[recipe].to_json() or not known["all_data"]:
+            sys.exit(f"{run.folder} is not {recipe} as it is now, trained on all images")
+    same = ("versions", "machine", "git_commit", "threads")
+    if any(known[key] != facts[0][key] for known in facts for key in same):
+        sys.exit(f"the runs differ in one of {', '.join(same)}")
+    told = sorted((run.summary() for run in opened), key=lambda run: int(run["seed"]))
+    runs = [
+        {
+            "seed": run["seed"],
+            "accuracy": run["test"]["accuracy"],
+            "loss": run["test"]["loss"],
+            "parameters": run["parameters"],
+            "seconds": run["seconds"],
+        }
+        for run in told
+    ]
+    made = {key: facts[0][key] for key in same}
+    return {**summarise(recipe, runs), **made, "each": f"fmnist train {recipe} --all-data --seed N"}
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, least and most."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -106,10 +133,15 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. N - 1")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, nargs="+", help="finished runs of the recipe")
     parser.add_argument("--race", type=Path, help="results of time_to_accuracy.py")
     chosen = parser.parse_args()
     if chosen.race:
         result = scores_of_race(chosen.race, chosen.recipe)
+        write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
+        return
+    if chosen.runs:
+        result = scores_of_runs(chosen.runs, chosen.recipe)
         write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
         return
     runs = earlier_runs(chosen.out, chosen.recipe) if chosen.out.exists() else []
