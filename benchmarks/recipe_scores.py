@@ -5,8 +5,8 @@
 Each seed is a process of its own, one after the other: `fmnist train RECIPE --all-data --seed N`.
 The file holds every seed's accuracy, loss and seconds, their mean and standard deviation, and what
 they were made with. It is written anew after each seed, and seeds that it holds are not run again.
-Instead of training, `--race` takes the seeds that `time_to_accuracy.py` has run, and `--runs` finished
-run directories, for trainings that are too long to be made in one go.
+Instead of training, `--race` takes the seeds that `time_to_accuracy.py` has run; `--runs` takes
+finished run directories, for trainings that are too long to be made in one go.
 """
 
 import argparse
