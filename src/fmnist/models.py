@@ -157,7 +157,7 @@ def sprinter() -> Whitened:
 
 
 def runner() -> Whitened:
-    """Return the network of the recipe `standard`: 827,018 parameters."""
+    """Return the network of the recipe `photo`: 827,018 parameters."""
     return Whitened((64, 128, 512), residual=True)
 
 
@@ -207,6 +207,11 @@ class Residual(nn.Module):
         return logits
 
 
+def standard() -> Residual:
+    """Return the network of the recipe `standard`: 713,738 parameters."""
+    return Residual(Whitening(), [Stage(16, 64, 1, padding=0), Stage(64, 128, 2)], 256)
+
+
 def strong() -> Residual:
     """Return the network of the recipe `strong`: 898,442 parameters."""
     return Residual(Whitening(), [Stage(16, 64, 2, padding=0), Stage(64, 128, 3)], 256)
@@ -222,6 +227,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "classic": Classic,
     "runner": runner,
     "sprinter": sprinter,
+    "standard": standard,
     "strong": strong,
     "wide": wide,
 }

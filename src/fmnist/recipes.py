@@ -188,8 +188,8 @@ CLASSIC = Recipe(
 
 STANDARD = Recipe(
     name="standard",
-    network="runner",
-    epochs=12,
+    network="standard",
+    epochs=11,
     batch_size=256,
     optimizer=Muon(learning_rate=0.05, momentum=0.85, other_learning_rate=0.02),
     source="cifar10-airbench (K. Jordan, arXiv 2404.00498) cut down to two CPU cores; docs/log.md",
@@ -197,6 +197,7 @@ STANDARD = Recipe(
     warmup=0.1,
     label_smoothing=0.1,
     augmentation=Augmentation(flip=True, shift=1),
+    averaging=0.99,
     pruning=Pruning(easy=0.7, kept=0.4),
     flip_at_test=True,
     score=Score(

@@ -84,6 +84,11 @@ def _whiten(x: Any, name: str) -> Any:
     return layers.ReLU(name="relu0")(layers.MaxPooling2D(2, name="pool0")(x))  # (n, 14, 14, 16)
 
 
+def _standard(x: Any) -> Any:  # (n, 28, 28, 1)
+    x = _whiten(_standardise(x), "stem")
+    return _residual(x, [(64, 1), (128, 2)], 256, first_padding="valid")
+
+
 def _strong(x: Any) -> Any:  # (n, 28, 28, 1)
     x = _whiten(_standardise(x), "stem")
     return _residual(x, [(64, 2), (128, 3)], 256, first_padding="valid")
@@ -137,6 +142,7 @@ TWINS = {
     "classic": Twin(_classic, renamed={"dense2": "logits"}, flattened={"dense1": (64, 7, 7)}),
     "runner": Twin(_runner),
     "sprinter": Twin(_sprinter),
+    "standard": Twin(_standard),
     "strong": Twin(_strong),
     "wide": Twin(_wide),
 }
