@@ -6,7 +6,10 @@ weights.safetensors  the trained network (model.keras where Keras trained it)
 checkpoint/          while training: the newest two states
 logits-<split>.npz   logits (n, 10) float32, labels (n,) uint8, indices (n,) int64
 metrics.json         what the logits say
+embedding-test.npz   where the page's map has the test images: points (n, 2) float32
 report.html          the page
+
+Many seeds of a recipe are a directory of such directories, seed-<n>, beside a summary.json.
 """
 
 import io
@@ -15,10 +18,10 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,6 +222,46 @@ class Run(Judged):
         }
 
 
+@dataclass(frozen=True)
+class SeedRuns:
+    """The directory of many seeds of a recipe; bad files are RunErrors."""
+
+    folder: Path
+
+    PLAN: ClassVar = ("recipe", "named", "seeds", "all_data", "engine", "photos", "argv")
+
+    def read(self) -> dict[str, Any]:
+        """Return summary.json: the plan, and what the seeds that are done come to."""
+        summary = _read_json(self.folder / "summary.json")
+        if not summary.keys() >= set(self.PLAN):
+            raise RunError(f"{self.folder / 'summary.json'} was not written by fmnist; start anew")
+        return summary
+
+    def write(self, summary: Mapping[str, Any]) -> None:
+        """Replace summary.json."""
+        _write_json(self.folder / "summary.json", summary)
+
+    def run(self, seed: int) -> Run:
+        """Return the run of a seed, which may not be there yet."""
+        return Run(self.folder / f"seed-{seed}")
+
+    def begun(self, seeds: Iterable[int]) -> list[Run]:
+        """Return the runs of those seeds that are there, finished or not."""
+        runs = [self.run(seed) for seed in seeds]
+        return [open_run(run.folder) for run in runs if (run.folder / "run.json").exists()]
+
+    def resume_command(self) -> str:
+        """Return the command that goes on with seeds that were stopped."""
+        named = self.read()["named"]
+        own = f"{named} " if ":" in named else ""
+        return f"fmnist train {own}--resume {shlex.quote(str(self.folder))}"
+
+
+def is_seed_runs(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether `folder` is the directory of many seeds, and not of one run."""
+    return (Path(folder) / "summary.json").is_file()
+
+
 def _with_total(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the phases in their order, and their sums."""
     phases = {phase: seconds[phase] for phase in PHASES if phase in seconds}
@@ -269,6 +312,8 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     run = Run(Path(folder))
     if not run.folder.is_dir():
         raise RunError(f"{folder} is not a directory; `fmnist train` prints where it wrote its run")
+    if is_seed_runs(folder):
+        raise RunError(f"{folder} holds many seeds; name one of them, such as {folder}/seed-0")
     if not (run.folder / "run.json").is_file():
         raise RunError(f"{folder} holds no run.json, so it is not a run of fmnist")
     facts = run.read()

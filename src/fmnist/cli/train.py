@@ -4,7 +4,7 @@ import signal
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,6 +44,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Train N seeds, from --seed on, into one directory with a summary.json.",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[
         Engine | None,
         typer.Option(
@@ -56,7 +65,9 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="New directory of the run. [default: runs/RECIPE-sSEED-TIME]", show_default=False
+            help="New directory of the run. [default: runs/RECIPE-sSEED-TIME, or "
+            "runs/RECIPE-seeds-TIME]",
+            show_default=False,
         ),
     ] = None,
     photos: Annotated[
@@ -87,7 +98,9 @@ def train(
     device: DeviceOption = DeviceChoice.auto,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with a stopped run.", show_default=False),
+        typer.Option(
+            metavar="RUN", help="Go on with a stopped run, or with seeds.", show_default=False
+        ),
     ] = None,
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Judge it and write the report.")
@@ -101,41 +114,67 @@ def train(
     Ctrl-C saves the state and says how to go on.
 
     Example: `fmnist train classic --seed 1 --out runs/mine`
+
+    Example: `fmnist train sprint --all-data --seeds 10 --out runs/sprint-10`
     """
     if resume is not None and (out is not None or seed is not None or all_data):
         raise typer.BadParameter("--resume goes on as it began: no --out, --seed or --all-data")
     if photos is not None and resume is not None:
         raise typer.BadParameter("--resume goes on as it began: no --photos")
     chosen_photos = _chosen_photos(photos, senders, part or [], stranger or [])
+    has_seeds = _has_seeds(seeds, resume)
     set_log_level(quiet)
     from fmnist.data import load_dataset
     from fmnist.recipes import find_recipe
-    from fmnist.runs import open_run
-    from fmnist.training import train as train_recipe
 
     if recipe is None:
-        recipe = "standard" if resume is None else _recipe_of(open_run(resume))
+        recipe = "standard" if resume is None else _recipe_of(resume)
     chosen = find_recipe(recipe)
     began = time.perf_counter()
     dataset = load_dataset(data_dir)
     data_seconds = time.perf_counter() - began
-    with console.training_progress(quiet) as watch:
-        run = train_recipe(
+    how: dict[str, Any] = {
+        "all_data": all_data,
+        "out": out,
+        "photos": chosen_photos,
+        "device": device,
+        "engine": engine,
+        "resume": resume,
+    }
+    if has_seeds:
+        from fmnist.evaluation.seeds import train_seeds
+
+        summary = train_seeds(
             recipe,
             dataset,
-            seed=seed or 0,
-            all_data=all_data,
-            out=out,
-            photos=chosen_photos,
-            device=device,
-            engine=engine,
-            resume=resume,
-            watch=watch,
+            seeds=seeds,
+            first=seed or 0,
+            judge=evaluate,
+            data_seconds=data_seconds,
+            lend=lambda: console.training_progress(quiet),
+            **how,
         )
+        show(summary, tables.print_seeds, as_json)
+        return
+    from fmnist.training import train as train_recipe
+
+    with console.training_progress(quiet) as watch:
+        run = train_recipe(recipe, dataset, seed=seed or 0, watch=watch, **how)
     run.set_seconds(data=data_seconds)
     if evaluate:
         _judge_and_report(run, dataset, chosen, device)
     show(run.summary(), tables.print_training, as_json)
+
+
+def _has_seeds(seeds: int | None, resume: Path | None) -> bool:
+    """Tell whether many seeds are meant; bad usage where one run is to become many."""
+    from fmnist.runs import is_seed_runs
+
+    if resume is None:
+        return seeds is not None
+    if seeds is not None and not is_seed_runs(resume):
+        raise typer.BadParameter(f"--seeds goes on with a directory of seeds; {resume} is not one")
+    return is_seed_runs(resume)
 
 
 def _chosen_photos(
@@ -153,13 +192,15 @@ def _chosen_photos(
     return PhotoFolder(photos, senders, tuple(parts), tuple(strangers))
 
 
-def _recipe_of(run: "Run") -> str:
-    """Return the recipe that a run was started with; code outside fmnist has to be named again."""
+def _recipe_of(folder: Path) -> str:
+    """Return the recipe that was begun in `folder`; code outside fmnist has to be named again."""
     from fmnist.recipes import RECIPES
+    from fmnist.runs import SeedRuns, is_seed_runs, open_run
 
-    named = str(run.read()["named"])
+    begun = SeedRuns(folder) if is_seed_runs(folder) else open_run(folder)
+    named = str(begun.read()["named"])
     if named not in RECIPES:
-        raise RunError(f"its recipe is not part of fmnist; name it: {run.resume_command()}")
+        raise RunError(f"its recipe is not part of fmnist; name it: {begun.resume_command()}")
     return named
 
 

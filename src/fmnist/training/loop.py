@@ -78,7 +78,7 @@ def train(
     The first SIGINT or SIGTERM saves the state and raises Stopped. Raises RunError when a directory
     is taken or the loss is not finite, DataError and ModelError when data or network do not fit.
     """
-    named, recipe = _name_and_recipe(recipe)
+    named, recipe = name_and_recipe(recipe)
     data = data or load_dataset()
     began = time.perf_counter()
     if not 0 <= seed < 2**63:
@@ -112,7 +112,7 @@ def train(
     return run
 
 
-def _name_and_recipe(recipe: Recipe | str) -> tuple[str, Recipe]:
+def name_and_recipe(recipe: Recipe | str) -> tuple[str, Recipe]:
     """Return how the command line would name a recipe, and the recipe."""
     if isinstance(recipe, str):
         return recipe, find_recipe(recipe)
