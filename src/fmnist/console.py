@@ -152,6 +152,16 @@ def _rgb(colour: list[int]) -> str:
 
 
 @contextlib.contextmanager
+def doing() -> "Iterator[Callable[[str], None]]":
+    """Lend a function that shows on stderr what is being done, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    with Console(stderr=True).status("reading") as status:
+        yield lambda what: status.update(escape(what))
+
+
+@contextlib.contextmanager
 def training_progress(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
     """Lend a function that shows a training's progress: a bar, or plain lines off a terminal."""
     if quiet:

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import softmax
+from sklearn.metrics import brier_score_loss, log_loss
 
 from fmnist.evaluation.calibration import (
     BINS,
+    brier_score,
     calibration_error,
     fit_temperature,
     reliability,
@@ -138,3 +141,24 @@ def test_temperature_stays_in_its_range_where_the_best_is_infinite(
     right: int, bound: float
 ) -> None:
     assert fit_temperature(*constant(0.9, right, 4)) == pytest.approx(bound)
+
+
+@settings(deadline=None)
+@given(answers())
+def test_brier_score_and_loss_are_scikit_learns(answer: tuple[Floats, Labels]) -> None:
+    logits, labels = answer
+    probabilities = softmax(logits, axis=1)
+    classes = list(range(10))
+    expected = brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+    assert brier_score(logits, labels) == pytest.approx(expected, abs=1e-9)
+    # scikit-learn clips probabilities, so extreme logits are left to `cross_entropy`'s own tests.
+    mild = logits / 3
+    expected = log_loss(labels, softmax(mild, axis=1), labels=classes)
+    assert cross_entropy(mild, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_brier_score_lies_between_a_right_and_a_wrong_certainty() -> None:
+    certain = np.eye(10)[[3, 3]] * 1000
+    assert brier_score(certain, np.array([3, 3])) == 0
+    assert brier_score(certain, np.array([4, 3])) == 1
+    assert brier_score(np.zeros((1, 10)), np.array([0])) == pytest.approx(0.9)

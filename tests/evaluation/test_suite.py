@@ -10,9 +10,11 @@ import pytest
 from fmnist.console import percent
 from fmnist.data import CLASS_NAMES, Dataset, Split, SplitName
 from fmnist.errors import DataError, FmnistError, RunError
-from fmnist.evaluation import evaluate, report
+from fmnist.evaluation import evaluate, report, speed
 from fmnist.evaluation.calibration import fit_temperature
 from fmnist.evaluation.metrics import cross_entropy, score
+from fmnist.evaluation.subject import Subject
+from fmnist.evaluation.suite import NEEDS_MODEL, measure_full, measure_splits
 from fmnist.recipes import Recipe
 from fmnist.runs import Run, open_run
 from fmnist.training import train
@@ -24,13 +26,43 @@ SPLIT = {
     "accuracy_interval": ["float"],
     "loss": "float",
     "top2_accuracy": "float",
+    "brier": "float",
     "calibration_error": "float",
-    "calibrated": {"loss": "float", "calibration_error": "float"},
+    "calibrated": {
+        "loss": "float",
+        "brier": "float",
+        "calibration_error": "float",
+        "reliability": [{"confidence": "float", "accuracy": "float", "images": "int"}],
+    },
+    "selective": {
+        "aurc": "float",
+        "coverage": [["float"]],
+        "accuracy_at": {"0.90": "float", "0.95": "float"},
+    },
     "macro": RATIOS,
     "classes": [{"index": "int", "name": "str", **RATIOS, "images": "int"}],
     "confusion": [["int"]],
     "most_confused": [{"true": "str", "predicted": "str", "images": "int"}],
     "reliability": [{"confidence": "float", "accuracy": "float", "images": "int"}],
+}
+TOLD = {"auroc": "float", "aupr": "float", "fpr_at_95_tpr": "float"}
+HISTOGRAM = {"edges": ["float"], "inliers": ["int"], "outliers": ["int"]}
+BY_SCORE = ("max_probability", "energy", "entropy")
+OUTLIERS = {
+    "name": "str",
+    "images": "int",
+    "scores": dict.fromkeys(BY_SCORE, TOLD),
+    "histogram": dict.fromkeys(BY_SCORE, HISTOGRAM),
+}
+SPEED = {
+    "images_per_second": "float",
+    "batch_size": "int",
+    "milliseconds_one_image": "float",
+    "threads": "int",
+    "device": "str",
+    "parameters": "int",
+    "multiply_adds": "int",
+    "file_bytes": "int",
 }
 METRICS = {
     "temperature": "float",
@@ -83,6 +115,68 @@ def test_metrics_are_those_of_the_saved_logits(run: Run, data: Dataset) -> None:
     tempered = saved.logits.astype(np.float64) / temperature
     calibrated = told["splits"]["test"]["calibrated"]
     assert calibrated["loss"] == cross_entropy(tempered, saved.labels)
+
+
+def test_the_full_suite_is_kept_by_a_later_basic_one(
+    run: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    np.savez(tmp_path / "dark.npz", x=data.test_images[:9] // 8)
+    doing: list[str] = []
+    told = evaluate(
+        run, data, suite="full", outliers=[tmp_path / "dark.npz"], device="cpu", watch=doing.append
+    )
+    assert doing[:3] == ["validation", "test", "shot noise"]
+    assert doing[-2:] == ["speed", "map of the test images"]
+    assert run.read_metrics() == told
+    assert told.keys() == {*METRICS, *NEEDS_MODEL}
+    assert schema(told["outliers"]) == {"inliers": "int", "sets": [OUTLIERS]}
+    assert [row["name"] for row in told["outliers"]["sets"]] == ["noise", "shapes", "dark.npz"]
+    assert schema(told["speed"]) == SPEED
+    test = told["splits"]["test"]
+    assert told["corruptions"]["clean_error"] == pytest.approx(1 - test["accuracy"])
+    assert 0.1 < told["corruptions"]["mean_accuracy"] < test["accuracy"]
+    # The run's recipe asks about the mirror image too, so to mirror changes nothing.
+    (mirrored,) = (r for r in told["corruptions"]["kinds"] if r["kind"] == "flip_sides")
+    assert mirrored["accuracy"] == test["accuracy"]
+    assert evaluate(run, data, splits=["validation"], device="cpu").keys() == told.keys()
+    assert run.read_metrics() == told
+    again = evaluate(run, data, suite="full", device="cpu")
+    assert len(again["outliers"]["sets"]) == 2
+    assert again["corruptions"] == told["corruptions"]
+
+
+def test_a_suite_that_cannot_be_is_refused(run: Run, data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is of the test split"):
+        evaluate(run, data, suite="full", splits=["validation"])
+    with pytest.raises(RunError, match="add --suite full"):
+        evaluate(run, data, outliers=[tmp_path])
+    with pytest.raises(RunError, match="no suite 'whole'; there are basic, full"):
+        evaluate(run, data, suite="whole")  # type: ignore[arg-type]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        evaluate(run, data, suite="full", outliers=[tmp_path / "empty"])
+
+
+def test_who_cannot_be_asked_has_no_full_suite(data: Dataset) -> None:
+    assert measure_full(Subject("saved", None), data.split("test")) == {
+        "corruptions": None,
+        "outliers": None,
+        "speed": None,
+    }
+
+
+def test_saved_logits_of_others_are_measured_the_same(run: Run, data: Dataset) -> None:
+    told = evaluate(run, data)
+    saved = {name: run.read_logits(name) for name in ("validation", "test")}
+    temperature, source = told["temperature"], told["temperature_source"]
+    assert measure_splits(saved, temperature, source) == told
+
+
+def test_metrics_that_are_damaged_are_made_anew(run: Run, data: Dataset) -> None:
+    told = evaluate(run, data)
+    (run.folder / "metrics.json").write_text("{")
+    assert evaluate(run, data) == told
 
 
 def test_metrics_do_not_change_with_the_batch_size(run: Run, data: Dataset) -> None:

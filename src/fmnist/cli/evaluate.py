@@ -6,8 +6,15 @@ from typing import Annotated
 
 import typer
 
-from fmnist import tables
+from fmnist import console, tables
 from fmnist.cli.options import DataDir, DeviceChoice, DeviceOption, Json, RunDirectory, show
+
+
+class SuiteChoice(StrEnum):
+    """How much a run is asked."""
+
+    basic = "basic"
+    full = "full"
 
 
 class SplitChoice(StrEnum):
@@ -22,6 +29,21 @@ def evaluate(
     split: Annotated[
         list[SplitChoice] | None,
         typer.Option(help="Judge on this one only. [default: both]", show_default=False),
+    ] = None,
+    suite: Annotated[
+        SuiteChoice,
+        typer.Option(
+            help="full: corrupted images, outliers and speed too; a minute and more.",
+        ),
+    ] = SuiteChoice.basic,
+    outliers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="With --suite full: tell clothes from these too: a .npz file with x, an IDX file "
+            "or a folder of pictures. May be repeated.",
+            exists=True,
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -40,20 +62,28 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a run: logits, accuracy with its interval, loss, classes, confusions, calibration.
+    """Judge a run: accuracy with its interval, classes, calibration, what it is worth when unsure.
 
-    Example: `fmnist evaluate runs/mine --split test`
+    Example: `fmnist evaluate runs/mine --suite full --outliers mnist_test.npz`
     """
+    if outliers and suite != "full":
+        raise typer.BadParameter("add --suite full", param_hint="--outliers")
+    if suite == "full" and split == [SplitChoice.validation]:
+        raise typer.BadParameter("the full suite is of the test split", param_hint="--suite")
     from fmnist.data import load_dataset
     from fmnist.evaluation import evaluate as judge
     from fmnist.recipes import find_recipe
 
-    metrics = judge(
-        run,
-        load_dataset(data_dir),
-        splits=[choice.value for choice in split] if split else ("validation", "test"),
-        recipe=find_recipe(recipe) if recipe else None,
-        temperature_from=temperature_from,
-        device=device,
-    )
+    with console.doing() as watch:
+        metrics = judge(
+            run,
+            load_dataset(data_dir),
+            splits=[choice.value for choice in split] if split else ("validation", "test"),
+            suite=suite.value,
+            outliers=outliers or (),
+            recipe=find_recipe(recipe) if recipe else None,
+            temperature_from=temperature_from,
+            device=device,
+            watch=watch,
+        )
     show({"run": str(run), **metrics}, tables.print_evaluation, as_json)

@@ -43,6 +43,17 @@ def calibration_error(logits: FloatArray, labels: LabelArray, bins: int = BINS) 
     return float(sum(gaps)) / len(labels)
 
 
+def brier_score(logits: FloatArray, labels: LabelArray) -> float:
+    """Return the mean over images of the sum over classes of (probability - 1 or 0) squared, 0..2.
+
+    G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather
+    Review 78 (1950), equation 2.
+    """
+    errors = np.exp(log_softmax(logits))
+    errors[np.arange(len(labels)), labels] -= 1
+    return float((errors**2).sum()) / len(labels)
+
+
 def fit_temperature(logits: FloatArray, labels: LabelArray) -> float:
     """Return the T > 0 for which logits / T have the least cross-entropy (arXiv 1706.04599, 4.2).
 

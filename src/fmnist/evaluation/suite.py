@@ -2,23 +2,34 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from fmnist.data import CLASS_NAMES, Dataset, SplitName, load_dataset
+from fmnist.data import CLASS_NAMES, Dataset, Split, SplitName, load_dataset
 from fmnist.errors import DataError, RunError
-from fmnist.evaluation.calibration import calibration_error, fit_temperature, reliability
-from fmnist.evaluation.logits import save_logits
+from fmnist.evaluation.calibration import (
+    brier_score,
+    calibration_error,
+    fit_temperature,
+    reliability,
+)
+from fmnist.evaluation.corruptions import measure_corruptions
+from fmnist.evaluation.embedding import save_embedding
 from fmnist.evaluation.metrics import cross_entropy, score
-from fmnist.files import write_whole
+from fmnist.evaluation.outliers import measure_outliers, read_outliers
+from fmnist.evaluation.selective import measure_selective
+from fmnist.evaluation.speed import measure_speed
+from fmnist.evaluation.subject import Subject, Watch, run_subject
 from fmnist.recipes import Recipe, differing_fields
-from fmnist.reporting import render, worst_mistakes
 from fmnist.runs import Run, SplitLogits, open_run
 
 JUDGED: tuple[SplitName, ...] = ("validation", "test")
+NEEDS_MODEL = ("corruptions", "outliers", "speed")  # what saved logits do not tell
+
+Suite: TypeAlias = Literal["basic", "full"]
 
 
 def evaluate(
@@ -26,21 +37,29 @@ def evaluate(
     data: Dataset | None = None,
     *,
     splits: Sequence[SplitName] = JUDGED,
+    suite: Suite = "basic",
+    outliers: Sequence[str | os.PathLike[str]] = (),
     recipe: Recipe | None = None,
     temperature_from: Run | str | os.PathLike[str] | None = None,
     device: str = "auto",
     batch_size: int = 1000,
+    watch: Watch = lambda doing: None,
 ) -> dict[str, Any]:
     """Judge a run on `splits`, write their logits and metrics.json, and return their metrics.
 
     This is the only place that reads the test split. A run that was trained on all 60,000 images
     has no validation split to be judged on, and that one is left out; `temperature_from` names a
-    run of the same recipe, trained on 55,000, whose validation logits give the temperature.
+    run of the same recipe, trained on 55,000, whose validation logits give the temperature. The
+    suite "full" asks about corrupted test images, strangers and time too (`measure_full`, which
+    says what `outliers` may be); its numbers stay when the run is judged again without it.
     `recipe` is needed for a network that is not part of fmnist. Raises RunError, ModelError or
     DataError.
     """
+    from fmnist.evaluation.logits import save_logits
+
     began = time.perf_counter()
     run = _opened(run)
+    _check_suite(suite, splits, outliers)
     data = data or load_dataset()
     fitted_on = run if temperature_from is None else _opened(temperature_from)
     _check_data(run, data)
@@ -51,33 +70,90 @@ def evaluate(
     _check_temperature_source(run, fitted_on)
     phases = {}
     for name in kept:
+        watch(name)
         asked = time.perf_counter()
         save_logits(run, data.split(name), recipe=recipe, device=device, batch_size=batch_size)
         if name == "test":
             phases["predict"] = time.perf_counter() - asked
     metrics = measure(run, fitted_on)
+    if suite == "full":
+        subject = run_subject(run, recipe=recipe, device=device, batch_size=batch_size)
+        strangers = [Path(path) for path in outliers]
+        metrics |= measure_full(subject, data.split("test"), outliers=strangers, watch=watch)
     run.write_metrics(metrics)
+    if suite == "full":  # last, since its page can do without
+        watch("map of the test images")
+        save_embedding(run, data.test_images, recipe=recipe, device=device)
     phases["evaluate"] = time.perf_counter() - began - phases.get("predict", 0.0)
     run.set_seconds(**phases)
     return {**metrics, "splits": {name: metrics["splits"][name] for name in kept}}
 
 
 def measure(run: Run, temperature_from: Run) -> dict[str, Any]:
-    """Return the metrics of every split whose logits the run holds.
+    """Return the metrics of every split whose logits the run holds, and what it kept of the rest.
 
     The temperature is fitted on the validation logits of `temperature_from`; without any it is 1.
     """
-    saved = {
+    saved: dict[str, SplitLogits] = {
         name: run.read_logits(name)
         for name in JUDGED
         if (run.folder / f"logits-{name}.npz").exists()
     }
     temperature, source = _temperature(run, temperature_from)
+    return measure_splits(saved, temperature, source) | _kept(run)
+
+
+def measure_splits(
+    saved: Mapping[str, SplitLogits], temperature: float, temperature_source: str
+) -> dict[str, Any]:
+    """Return the metrics of saved logits by split: a pure function of its arguments."""
     return {
         "temperature": temperature,
-        "temperature_source": source,
+        "temperature_source": temperature_source,
         "splits": {name: _measure_split(part, temperature) for name, part in saved.items()},
     }
+
+
+def measure_full(
+    subject: Subject,
+    test: Split,
+    *,
+    outliers: Sequence[Path] = (),
+    watch: Watch = lambda doing: None,
+) -> dict[str, Any]:
+    """Return what needs the model itself: "corruptions", "outliers" and "speed" of the test split.
+
+    Each is None where the subject cannot be asked. `outliers` are .npz files with `x`, IDX files or
+    folders of images of which none is of the ten classes; `watch` is told in a word or two what is
+    being done. Raises ModelError where an answer cannot be used, DataError where outliers cannot.
+    """
+    if subject.ask is None:
+        return dict.fromkeys(NEEDS_MODEL)
+    strangers = [read_outliers(path) for path in outliers]
+    clean = subject.logits(test.images)
+    return {
+        "corruptions": measure_corruptions(subject, test, clean, watch),
+        "outliers": measure_outliers(subject, clean, strangers, watch),
+        "speed": measure_speed(subject, test.images, watch),
+    }
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    """Return what an earlier full suite measured: the weights of a finished run do not change."""
+    try:
+        earlier = run.read_metrics()
+    except RunError:  # there is none yet, or a damaged one that is about to be replaced
+        return {}
+    return {name: earlier[name] for name in NEEDS_MODEL if name in earlier}
+
+
+def _check_suite(suite: Suite, splits: Sequence[SplitName], outliers: Sequence[Any]) -> None:
+    if suite not in get_args(Suite):
+        raise RunError(f"there is no suite {suite!r}; there are {', '.join(get_args(Suite))}")
+    if suite == "full" and "test" not in splits:
+        raise RunError("the full suite is of the test split; judge on that too")
+    if suite == "basic" and outliers:
+        raise RunError("outliers are part of the full suite; add --suite full")
 
 
 def _temperature(run: Run, other: Run) -> tuple[float, str]:
@@ -109,46 +185,17 @@ def _measure_split(part: SplitLogits, temperature: float) -> dict[str, Any]:
     tempered = logits.astype(np.float64) / temperature  # float32 could round two logits to a tie
     return {
         **score(logits, labels, CLASS_NAMES),
+        "brier": brier_score(logits, labels),
         "calibration_error": calibration_error(logits, labels),
         "reliability": reliability(logits, labels),
+        "selective": measure_selective(logits, labels),
         "calibrated": {
             "loss": cross_entropy(tempered, labels),
+            "brier": brier_score(tempered, labels),
             "calibration_error": calibration_error(tempered, labels),
+            "reliability": reliability(tempered, labels),
         },
     }
-
-
-def report(run: Run | str | os.PathLike[str], data: Dataset | None = None) -> Path:
-    """Write report.html from what the run directory holds, and return its path.
-
-    Raises RunError if the run has not been evaluated, DataError if `data` is not what it was
-    trained on.
-    """
-    began = time.perf_counter()
-    run = _opened(run)
-    data = data or load_dataset()
-    _check_data(run, data)
-    metrics = run.read_metrics()
-    shown: SplitName = "test" if "test" in metrics["splits"] else "validation"
-    saved = run.read_logits(shown)
-    images = data.test_images if shown == "test" else data.train_images
-    mistakes = worst_mistakes(
-        images[saved.indices],
-        saved.labels,
-        saved.logits,
-        CLASS_NAMES,
-        temperature=metrics["temperature"],
-    )
-    try:
-        page = render(run.read(), run.read_history(), metrics, mistakes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"what {run.folder} holds is damaged ({type(error).__name__}: {error}); "
-            f"run: {run.evaluate_command()}"
-        ) from error
-    write_whole(run.report, page.encode())
-    run.set_seconds(report=time.perf_counter() - began)
-    return run.report
 
 
 def _opened(run: Run | str | os.PathLike[str]) -> Run:
