@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist.reporting import worst_mistakes
+from fmnist.reporting import confused, worst_mistakes
 from fmnist.reporting.mistakes import data_uri
 
 NAMES = [f"class {i}" for i in range(10)]
@@ -69,3 +69,21 @@ def test_data_uri_holds_the_very_pixels() -> None:
     head, _, body = data_uri(image).partition(",")
     assert head == "data:image/png;base64"
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(body)))), image)
+
+
+def test_examples_of_a_pair_run_from_the_surest_to_the_least_sure() -> None:
+    """Twenty images of class 0 that are ever more surely said to be of class 1, one of class 2."""
+    logits = np.zeros((21, 10), np.float32)
+    logits[:20, 1] = np.arange(1, 21)
+    logits[20, 2] = 5
+    images = np.arange(21, dtype=np.uint8).repeat(784).reshape(21, 28, 28)
+    labels = np.zeros(21, np.uint8)
+    pairs = [("class 0", "class 1"), ("class 0", "class 2"), ("class 3", "class 4")]
+    found = confused(images, labels, logits, NAMES, pairs, temperature=4.0, count=3)
+    assert list(found) == pairs
+    many, one, none = found.values()
+    assert [mistake.index for mistake in many] == [19, 9, 0]
+    assert [int(mistake.image[0, 0]) for mistake in many] == [19, 9, 0]
+    assert many[0].probability == pytest.approx(math.exp(5) / (math.exp(5) + 9))
+    assert [mistake.index for mistake in one] == [20]
+    assert none == []

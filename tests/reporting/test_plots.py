@@ -20,12 +20,38 @@ BINS: list[dict[str, Any]] = [
 
 
 def test_plots_are_whole_xml_with_the_pages_colours_only() -> None:
-    for drawing in (plots.learning_curve(HISTORY, "loss"), plots.reliability(BINS)):
+    drawings = (
+        plots.learning_curve(HISTORY, "loss"),
+        plots.reliability(BINS),
+        plots.reliability(BINS, BINS),
+        plots.risk_coverage([[0.5, 0.0], [1.0, 0.1]], 0.9, {"0.90": 0.97}),
+    )
+    for drawing in drawings:
         assert ElementTree.fromstring(drawing).tag == "svg"
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing)) == set()
         assert {"var(--ink)", "var(--muted)", "var(--blue)"} <= set(
             re.findall(r"var\(.*?\)", drawing)
         )
+
+
+def test_reliability_shows_what_the_temperature_did_where_there_was_one() -> None:
+    assert "before the temperature" in plots.reliability(BINS, BINS)
+    assert "temperature" not in plots.reliability(BINS)
+
+
+def test_risk_and_coverage_are_spoken_and_marked() -> None:
+    drawing = plots.risk_coverage([[0.5, 0.0], [1.0, 0.1]], 0.9, {"0.90": 0.97, "0.95": 0.94})
+    assert "3.00\u00a0% wrong at 90\u00a0% coverage; 6.00\u00a0% wrong at 95\u00a0%" in drawing
+    assert "97.0\u00a0% right" in drawing
+
+
+def test_a_histogram_is_of_shares_so_that_small_sets_are_seen() -> None:
+    few: dict[str, list[float]] = {"edges": [0.0, 0.5, 1.0], "inliers": [0, 1000], "outliers": [3, 1]}
+    many: dict[str, list[float]] = few | {"outliers": [3000, 1000]}
+    drawing = plots.score_histogram("set", "energy", few)
+    assert drawing == plots.score_histogram("set", "energy", many)
+    assert drawing != plots.score_histogram("set", "energy", few | {"outliers": [1, 3]})
+    assert ElementTree.fromstring(drawing).attrib["aria-label"].startswith("Histogram of energy")
 
 
 def test_what_a_plot_refers_to_is_inside_it() -> None:

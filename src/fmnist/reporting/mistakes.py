@@ -1,4 +1,4 @@
-"""The wrong answers a classifier was surest of, and their pictures."""
+"""Wrong answers and their pictures: those a classifier was surest of, and some of each pair."""
 
 import base64
 import io
@@ -41,20 +41,55 @@ def worst_mistakes(
     are softmax(logits / temperature), computed in float64.
     """
     assert len(images) == len(labels) == len(logits), "images, labels and logits differ in length"
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    told = _told(wrong, images, labels, logits, class_names, temperature)
+    return sorted(told, key=lambda mistake: -mistake.probability)[:count]
+
+
+def confused(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    class_names: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    temperature: float = 1.0,
+    count: int = 8,
+) -> dict[tuple[str, str], list[Mistake]]:
+    """Return wrong answers of each of `pairs`, which are names (true, predicted).
+
+    Of each at most `count`, spread evenly from the surest to the least sure. The other arguments
+    are those of `worst_mistakes`.
+    """
+    told = worst_mistakes(images, labels, logits, class_names, temperature, count=len(labels))
+    examples = {}
+    for pair in pairs:
+        members = [mistake for mistake in told if (mistake.true, mistake.predicted) == pair]
+        places = np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(int)
+        examples[pair] = [members[place] for place in places]
+    return examples
+
+
+def _told(
+    wrong: npt.NDArray[np.int64],
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    class_names: Sequence[str],
+    temperature: float,
+) -> list[Mistake]:
+    """Return the answers at the places `wrong`, in their order."""
     predicted = logits.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
     probabilities = _softmax(logits[wrong].astype(np.float64) / temperature)
-    surest = np.argsort(-probabilities.max(axis=1), kind="stable")[:count]
     return [
         Mistake(
-            index=int(wrong[i]),
-            image=images[wrong[i]],
-            true=class_names[labels[wrong[i]]],
-            predicted=class_names[predicted[wrong[i]]],
-            probability=float(probabilities[i].max()),
-            probability_true=float(probabilities[i, labels[wrong[i]]]),
+            index=int(place),
+            image=images[place],
+            true=class_names[labels[place]],
+            predicted=class_names[predicted[place]],
+            probability=float(shares.max()),
+            probability_true=float(shares[labels[place]]),
         )
-        for i in surest
+        for place, shares in zip(wrong, probabilities, strict=True)
     ]
 
 

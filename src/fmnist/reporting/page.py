@@ -1,86 +1,110 @@
-"""The report: what a run is, how good it is and where it fails, as one HTML file."""
+"""The report: what a model is, how good it is and where it fails, as one HTML file."""
 
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from fmnist.reporting import plots
+from fmnist.reporting.corruption_cards import Card, Corrupted, corruption_cards
+from fmnist.reporting.embedding_map import EmbeddingMap, draw_map
+from fmnist.reporting.headlines import (
+    cost_headlines,
+    interval,
+    score_headlines,
+    speed_headlines,
+)
 from fmnist.reporting.mistakes import Mistake, data_uri
-from fmnist.reporting.templates import DASH, NBSP, decimals, load_template, percent, whole
+from fmnist.reporting.neighbours import Neighbour, neighbour_rows
+from fmnist.reporting.templates import (
+    DASH,
+    NBSP,
+    load_template,
+    percent,
+    whole,
+)
+
+MEASURES = {  # of the three scores by which strangers are told apart, in this order
+    "max_probability": "largest probability",
+    "energy": "energy",
+    "entropy": "negative entropy",
+}
 
 
-class Headline(NamedTuple):
-    """One of the numbers on top: what it is, its value, and two lines that put it in place."""
+@dataclass(frozen=True, eq=False)
+class Exhibits:
+    """What the page shows beside the numbers; whatever is empty is left out.
 
-    label: str
-    value: str
-    detail: str
-    beside: str
+    `mistakes` and `confused` (by true and predicted class) are of the split shown, their
+    probabilities at the temperature of the metrics; `corrupted` is one image under each corruption,
+    `embedding` the map of the test images, `neighbours` the models to compare this one with.
+    """
+
+    mistakes: Sequence[Mistake] = ()
+    confused: Mapping[tuple[str, str], Sequence[Mistake]] = field(default_factory=dict)
+    corrupted: Corrupted = field(default_factory=dict)
+    embedding: EmbeddingMap | None = None
+    neighbours: Sequence[Neighbour] = ()
 
 
 def render(
-    run: Mapping[str, Any],
+    facts: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
-    mistakes: Sequence[Mistake],
+    exhibits: Exhibits,
 ) -> str:
     """Return the whole report.html; the same arguments give the same text.
 
-    The arguments are what run.json, history.jsonl and metrics.json hold; each may be empty or
-    lack parts, as those of an interrupted run do. The page shows the test split in full and the
-    validation split beside it, or the validation split alone; `mistakes` are of the split shown,
-    their probabilities at the temperature of `metrics`. Raises MissingExtra without matplotlib.
+    `facts` are what run.json holds, or bench.json of a model that was made elsewhere; `history` and
+    `metrics` are history.jsonl and metrics.json. Each may be empty or lack parts, as those of an
+    interrupted run do. The page shows the test split in full and the validation split beside it, or
+    the validation split alone. Raises MissingExtra without matplotlib.
     """
     splits = metrics.get("splits", {})
     split = next((name for name in ("test", "validation") if name in splits), None)
     scores = splits[split] if split else {}
-    pictures = [(mistake, data_uri(mistake.image)) for mistake in mistakes]
+    names = [row["name"] for row in scores.get("classes", [])]
     page: str = load_template("template.html").render(
-        run=run,
-        recipe=_name(run),
+        run=facts,
+        made_elsewhere="target" in facts,
+        name=_name(facts),
         split=split,
         scores=scores,
         result=_result(split, scores),
-        training=_training(run),
-        headlines=[*_score_headlines(split, splits, metrics), *_cost_headlines(run, history)],
+        origin=_origin(facts),
+        headlines=[
+            *score_headlines(split, splits, metrics),
+            *cost_headlines(facts, history),
+            *speed_headlines(metrics.get("speed") or {}),
+        ],
         curves=_curves(history),
         history=history,
         rows=_confusion_rows(scores),
-        pairs=_pairs(scores, pictures),
-        mistakes=pictures,
-        reliability=plots.reliability(scores["reliability"]) if scores else "",
+        pairs=_pairs(scores, exhibits.confused),
+        mistakes=[(mistake, data_uri(mistake.image)) for mistake in exhibits.mistakes],
+        reliability=_reliability(scores, metrics.get("temperature")),
+        risk=_risk(scores),
         temperature=metrics.get("temperature"),
         temperature_source=metrics.get("temperature_source"),
-        facts=_facts(run),
-        command=_command(run),
+        corruptions=metrics.get("corruptions"),
+        cards=_cards(metrics, exhibits.corrupted),
+        strangers=_strangers(metrics),
+        measures=MEASURES,
+        map=draw_map(exhibits.embedding, names) if exhibits.embedding else None,
+        neighbours=neighbour_rows(exhibits.neighbours),
+        facts=_facts(facts),
+        command=_command(facts),
     )
     return page
-
-
-def duration(seconds: float | None) -> str:
-    """Return 110.2 as "1 min 50 s"; under a minute with one decimal."""
-    if seconds is None or not math.isfinite(seconds):
-        return DASH
-    if seconds < 59.95:
-        return f"{seconds:.1f}{NBSP}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{hours}{NBSP}h"] if hours else []
-    return NBSP.join([*parts, f"{minutes}{NBSP}min", *([] if hours else [f"{rest}{NBSP}s"])])
 
 
 def _recipe(run: Mapping[str, Any]) -> Mapping[str, Any]:
     return run.get("recipe") or {}
 
 
-def _name(run: Mapping[str, Any]) -> str:
-    return str(_recipe(run).get("name", "unnamed recipe"))
-
-
-def _interval(scores: Mapping[str, Any]) -> str:
-    low, high = scores["accuracy_interval"]
-    return f"{decimals(100 * low, 2)}{DASH}{percent(high)}"
+def _name(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("name") or _recipe(facts).get("name", "unnamed recipe"))
 
 
 def _result(split: str | None, scores: Mapping[str, Any]) -> str:
@@ -90,66 +114,34 @@ def _result(split: str | None, scores: Mapping[str, Any]) -> str:
     right, images = round(scores["accuracy"] * scores["images"]), scores["images"]
     return (
         f"It names the right class for {whole(right)} of the {whole(images)} {split} images: "
-        f"{percent(scores['accuracy'])}, with a 95{NBSP}% interval of {_interval(scores)}."
+        f"{percent(scores['accuracy'])}, with a 95{NBSP}% interval of {interval(scores)}."
     )
 
 
-def _training(run: Mapping[str, Any]) -> str:
-    """Return what was trained, in one line."""
-    facts = [
-        "Trained on all training images, validation included"
-        if run.get("all_data")
-        else "Trained on the train split",
-        f"seed {run['seed']}" if "seed" in run else "",
-        str(run.get("machine", {}).get("processor") or ""),
-        str(run.get("started") or "")[:10],
+def _origin(facts: Mapping[str, Any]) -> str:
+    """Return where the model comes from, in one line."""
+    trained = "Trained on the train split"
+    if facts.get("all_data"):
+        trained = "Trained on all training images, validation included"
+    if "target" in facts:
+        trained = f"Made elsewhere and judged as it came: {facts['target']}"
+    told = [
+        trained,
+        f"seed {facts['seed']}" if "seed" in facts else "",
+        str((facts.get("machine") or {}).get("processor") or ""),
+        str(facts.get("started") or "")[:10],
     ]
-    return " \u00b7 ".join(fact for fact in facts if fact)
+    return " \u00b7 ".join(fact for fact in told if fact)
 
 
-def _score_headlines(
-    split: str | None, splits: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> Iterator[Headline]:
-    if split is None:
-        return
-    scores, calibrated = splits[split], splits[split].get("calibrated") or {}
-    other = splits.get("validation") if split == "test" else None
-
-    def headline(name: str, key: str, detail: str) -> Headline:
-        show = percent if "accuracy" in key else decimals
-        beside = f"validation {show(other[key])}" if other else ""
-        return Headline(name.format(split.capitalize()), show(scores[key]), detail, beside)
-
-    temperature, scaled = metrics.get("temperature"), ("natural log", "the mean gap shown below")
-    if calibrated and temperature not in (None, 1):
-        after = f"at temperature {decimals(temperature, 2)}: "
-        loss, error = calibrated["loss"], calibrated["calibration_error"]
-        scaled = (after + decimals(loss), after + decimals(error))
-    yield headline("{} accuracy", "accuracy", f"95{NBSP}% interval {_interval(scores)}")
-    yield headline("{} loss", "loss", scaled[0])
-    yield headline("Top-2 accuracy", "top2_accuracy", "right class among the two surest")
-    yield headline("Calibration error", "calibration_error", scaled[1])
-
-
-def _cost_headlines(
-    run: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
-) -> Iterator[Headline]:
-    epochs = f"{len(history)} epoch{'' if len(history) == 1 else 's'}"
-    where = [run.get("device"), run.get("precision"), run.get("threads")]
-    detail = " \u00b7 ".join(str(fact) for fact in where[:2] if fact)
-    threads = f"{where[2]} thread{'' if where[2] == 1 else 's'}" if where[2] else ""
-    seconds = run.get("seconds", {}).get("train")
-    yield Headline("Training time", duration(seconds), f"{epochs}, {threads}".strip(", "), detail)
-    steps = f"{whole(run['steps'])} steps" if run.get("steps") else ""
-    yield Headline("Parameters", whole(run.get("parameters")), steps, "")
-
-
-def _command(run: Mapping[str, Any]) -> str:
-    """Return the command that trains this again, or nothing if run.json does not say."""
-    if not run.get("named"):
+def _command(facts: Mapping[str, Any]) -> str:
+    """Return the command that makes this again, or nothing if the facts do not say."""
+    if "target" in facts:
+        return str(facts.get("command") or "")
+    if not facts.get("named"):
         return ""
-    words = ["fmnist", "train", str(run["named"]), "--seed", str(run.get("seed", 0))]
-    return shlex.join(words + ["--all-data"] * bool(run.get("all_data")))
+    words = ["fmnist", "train", str(facts["named"]), "--seed", str(facts.get("seed", 0))]
+    return shlex.join(words + ["--all-data"] * bool(facts.get("all_data")))
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,30 +161,71 @@ def _confusion_rows(scores: Mapping[str, Any]) -> list[tuple[str, list[tuple[int
 
 
 def _pairs(
-    scores: Mapping[str, Any], pictures: Sequence[tuple[Mistake, str]]
+    scores: Mapping[str, Any], confused: Mapping[tuple[str, str], Sequence[Mistake]]
 ) -> list[tuple[Mapping[str, Any], float, list[tuple[Mistake, str]]]]:
-    """Return the most-confused pairs, each with its share of the true class and three examples."""
+    """Return the most-confused pairs, each with its share of the true class and its examples."""
     images = {row["name"]: row["images"] for row in scores.get("classes", [])}
     return [
         (
             pair,
             pair["images"] / max(images.get(pair["true"], 0), 1),
             [
-                (mistake, picture)
-                for mistake, picture in pictures
-                if (mistake.true, mistake.predicted) == (pair["true"], pair["predicted"])
-            ][:3],
+                (mistake, data_uri(mistake.image))
+                for mistake in confused.get((pair["true"], pair["predicted"]), ())
+            ],
         )
         for pair in scores.get("most_confused", [])
     ]
 
 
-def _facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return all that run.json says but the command, as titled tables of name and text."""
-    apart = ("recipe", "data", "argv")
-    rest = {key: value for key, value in run.items() if key not in apart}
-    tables = {"Recipe": _recipe(run), "Data": run.get("data") or {}, "Environment": rest}
+def _reliability(scores: Mapping[str, Any], temperature: float | None) -> str:
+    bins, after = scores.get("reliability"), (scores.get("calibrated") or {}).get("reliability")
+    return plots.reliability(bins, (temperature not in (None, 1) and after) or ()) if bins else ""
+
+
+def _risk(scores: Mapping[str, Any]) -> str:
+    selective = scores.get("selective")
+    if not selective:
+        return ""
+    return plots.risk_coverage(selective["coverage"], scores["accuracy"], selective["accuracy_at"])
+
+
+def _cards(metrics: Mapping[str, Any], pictures: Corrupted) -> list[Card]:
+    return corruption_cards((metrics.get("corruptions") or {}).get("kinds", []), pictures)
+
+
+def _strangers(metrics: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], dict[str, str]]]:
+    """Return the sets of outliers, each with its histograms by score."""
+    sets = (metrics.get("outliers") or {}).get("sets", [])
+    return [
+        (
+            found,
+            {
+                score: plots.score_histogram(f"outliers{number}-{score}", title, histogram)
+                for score, title in MEASURES.items()
+                if (histogram := found["histogram"].get(score))
+            },
+        )
+        for number, found in enumerate(sets)
+    ]
+
+
+def _facts(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return all that run.json or bench.json says but the commands, as titled tables."""
+    apart = ("recipe", "data", "argv", "command", "assumed", "warnings")
+    rest = {key: value for key, value in facts.items() if key not in apart}
+    tables = {
+        "Recipe": _recipe(facts),
+        "Assumed": _assumed(facts.get("assumed") or ()),
+        "Data": facts.get("data") or {},
+        "Environment": rest,
+    }
     return [(title, list(_flat(values))) for title, values in tables.items() if values]
+
+
+def _assumed(notes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what a bench took for granted, and why."""
+    return {note["what"]: f"{note['value']} ({note['because']})" for note in notes}
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

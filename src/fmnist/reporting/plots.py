@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.errors import MissingExtra
+from fmnist.reporting.templates import NBSP, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], measure: str) -> str:
         axes.set(title=measure.capitalize(), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if measure == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=f"{NBSP}%"))
 
     spoken = [
         f"{side} from {points[0][1]:.3f} in epoch {points[0][0]} to {points[-1][1]:.3f} "
@@ -68,26 +69,96 @@ def learning_curve(history: Sequence[Mapping[str, Any]], measure: str) -> str:
     return _svg(paint, measure, f"{measure.capitalize()} by epoch: {'; '.join(spoken)}.")
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+def reliability(
+    bins: Sequence[Mapping[str, Any]], calibrated: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """Return the reliability diagram as an SVG element: accuracy over mean confidence by bin.
 
-    A point under the diagonal is a bin that was surer than it was right.
+    `calibrated` are the bins after the temperature, if there was any. A point under the diagonal
+    is a bin that was surer than it was right.
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
     """
-    points = [(b["confidence"], b["accuracy"]) for b in bins if b["images"]]
-    low = math.floor(10 * min(min(point) for point in points)) / 10
+    points, after = _bin_points(bins), _bin_points(calibrated)
+    low = math.floor(10 * min(min(point) for point in points + after)) / 10
 
     def paint(axes: "Axes") -> None:
         said, right = zip(*points, strict=True)
         axes.plot([low, 1], [low, 1], "--", color=MUTED, linewidth=1, label="as sure as right")
         axes.vlines(said, said, right, color=ORANGE, label="gap")
-        axes.plot(said, right, "o", color=BLUE, markersize=5, label="one bin of images")
+        axes.plot(said, right, "o", color=ORANGE if after else BLUE, markersize=5, label=one)
+        if after:
+            axes.plot(*zip(*after, strict=True), "s", color=BLUE, markersize=5, label="after")
         axes.set(xlabel="mean confidence of the bin", ylabel="share that was right")
         axes.legend(loc="upper left")
 
+    one = "before the temperature" if after else "one bin of images"
     return _svg(
         paint, "reliability", "Share that was right over mean confidence; table beside.", height=4.6
     )
+
+
+def risk_coverage(
+    points: Sequence[Sequence[float]], accuracy: float, accuracy_at: Mapping[str, float]
+) -> str:
+    """Return the risk-coverage curve as an SVG element.
+
+    `points` are (coverage, risk): the share of images that are answered, surest first, and the
+    share of wrong answers among them, both 0..1. `accuracy` is that of all images, `accuracy_at`
+    that at a coverage, such as "0.90".
+    """
+    marks = [(float(coverage), 1 - right) for coverage, right in accuracy_at.items()]
+
+    def paint(axes: "Axes") -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        axes.axhline(1 - accuracy, linestyle="--", color=MUTED, linewidth=1, label="in any order")
+        axes.plot(*zip(*points, strict=True), color=BLUE, label="surest first")
+        for coverage, risk in marks:
+            axes.plot([coverage], [risk], "o", color=ORANGE, markersize=6)
+            axes.annotate(
+                f"{percent(1 - risk, 1)} right",
+                (coverage, risk),
+                (-8, 6),
+                textcoords="offset points",
+                ha="right",
+                fontsize=10,
+            )
+        axes.set(xlabel="coverage: share that is answered", ylabel="risk: wrong among them")
+        axes.set(xlim=(0, 1.02), ylim=(0, None))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0, symbol=f"{NBSP}%"))
+        axes.legend(loc="center left")
+
+    said = "; ".join(
+        f"{percent(risk)} wrong at {percent(coverage, 0)} coverage" for coverage, risk in marks
+    )
+    return _svg(paint, "risk", f"Share of wrong answers over the share answered: {said}.")
+
+
+def score_histogram(name: str, title: str, histogram: Mapping[str, Sequence[float]]) -> str:
+    """Return the scores of clothes and of a set of outliers as two outlines in an SVG element.
+
+    `name` is the plot's own and part of its ids; `histogram` holds `edges` (m + 1) and the counts
+    `inliers` and `outliers` (m,), which are drawn as shares of their sums.
+    """
+
+    def paint(axes: "Axes") -> None:
+        for side, color, style in (("inliers", BLUE, "-"), ("outliers", ORANGE, "--")):
+            total = max(sum(histogram[side]), 1)
+            shares = [count / total for count in histogram[side]]
+            axes.stairs(shares, histogram["edges"], color=color, alpha=0.25, fill=True)
+            axes.stairs(shares, histogram["edges"], color=color, linestyle=style)
+        axes.set(title=title, yticks=[])
+        axes.grid(visible=False)
+        axes.spines["left"].set_visible(False)
+
+    return _svg(
+        paint, name, f"Histogram of {title} for clothes and for outliers.", width=3.6, height=2.2
+    )
+
+
+def _bin_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    return [(b["confidence"], b["accuracy"]) for b in bins if b["images"]]
 
 
 def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
@@ -95,7 +166,13 @@ def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, f
     return [(epoch, value) for epoch, value in values if value is not None and math.isfinite(value)]
 
 
-def _svg(paint: "Callable[[Axes], None]", name: str, spoken: str, height: float = 3.3) -> str:
+def _svg(
+    paint: "Callable[[Axes], None]",
+    name: str,
+    spoken: str,
+    width: float = 4.9,
+    height: float = 3.3,
+) -> str:
     """Draw with matplotlib's own defaults, whatever the user's matplotlibrc says."""
     try:
         import matplotlib
@@ -105,7 +182,7 @@ def _svg(paint: "Callable[[Axes], None]", name: str, spoken: str, height: float 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(4.9, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure.add_subplot())
         drawing = io.StringIO()
         figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})

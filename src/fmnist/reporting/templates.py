@@ -15,19 +15,24 @@ def load_template(name: str) -> "jinja2.Template":
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.FunctionLoader(source),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, decimals=decimals, whole=whole, probability=probability
+        percent=percent,
+        decimals=decimals,
+        whole=whole,
+        probability=probability,
+        duration=duration,
     )
     return environment.get_template(name)
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Return the text of one of this package's files."""
     return resources.files("fmnist.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -50,3 +55,15 @@ def whole(value: int | None) -> str:
 def probability(value: float) -> str:
     """Return a probability with two decimals that never reads as quite certain: ">0.99"."""
     return ">0.99" if value > 0.995 else "<0.01" if value < 0.005 else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return 110.2 as "1 min 50 s"; under a minute with one decimal."""
+    if seconds is None or not math.isfinite(seconds):
+        return DASH
+    if seconds < 59.95:
+        return f"{seconds:.1f}{NBSP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours}{NBSP}h"] if hours else []
+    return NBSP.join([*parts, f"{minutes}{NBSP}min", *([] if hours else [f"{rest}{NBSP}s"])])

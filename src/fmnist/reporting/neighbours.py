@@ -1,0 +1,51 @@
+"""The models that this one stands beside, with intervals, the best first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A model's test accuracy, or the mean of several seeds'.
+
+    `accuracy` and the bounds of its 95 % `interval` are 0..1; `basis` says over what the interval
+    is, `trained_on` how many images, `seconds` how long; `is_this` marks the model of the page.
+    """
+
+    name: str
+    accuracy: float
+    interval: tuple[float, float] | None
+    basis: str
+    trained_on: str = ""
+    seconds: float | None = None
+    parameters: int | None = None
+    is_this: bool = False
+
+
+@dataclass(frozen=True)
+class NeighbourRow:
+    """A neighbour and where its accuracy and its interval lie on the scale of all, 0..1."""
+
+    neighbour: Neighbour
+    place: float
+    low: float
+    high: float
+
+
+def neighbour_rows(neighbours: Sequence[Neighbour]) -> list[NeighbourRow]:
+    """Return the rows of a leaderboard, the best first; none where there is nobody to compare."""
+    if len(neighbours) < 2:
+        return []
+    spans = [neighbour.interval or (neighbour.accuracy,) * 2 for neighbour in neighbours]
+    least, most = min(low for low, _ in spans), max(high for _, high in spans)
+    width = max(most - least, 1e-9)
+    rows = [
+        NeighbourRow(
+            neighbour,
+            round((neighbour.accuracy - least) / width, 4),
+            round((low - least) / width, 4),
+            round((high - least) / width, 4),
+        )
+        for neighbour, (low, high) in zip(neighbours, spans, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.neighbour.accuracy)
