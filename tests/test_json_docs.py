@@ -12,13 +12,13 @@ from fmnist.cli import main
 from fmnist.data import Dataset
 
 ROOT = Path(__file__).parents[1]
-SECTION = re.compile(r"^## `fmnist (\w+)`\n\n```json\n(.*?)\n```$", re.M | re.S)
+SECTION = re.compile(r"^## `fmnist (\w+(?: --\w+)?)`\n\n```json\n(.*?)\n```$", re.M | re.S)
 EXAMPLES = {
     verb: json.loads(text)
     for verb, text in SECTION.findall((ROOT / "docs" / "json.md").read_text("utf-8"))
 }
 # Whose keys are names of things: each value has the shape of the example's first.
-MAPS = ("splits", "classes")
+MAPS = ("splits", "classes", "versions")
 EXPORT = ["--format", "safetensors", "--out", "tiny.safetensors"]
 
 
@@ -52,7 +52,7 @@ def test_every_verb_has_an_example() -> None:
     from fmnist.cli import app
 
     verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert verbs == EXAMPLES.keys()
+    assert verbs == {name.split()[0] for name in EXAMPLES}
 
 
 def test_differences_are_seen() -> None:
@@ -74,6 +74,7 @@ def test_the_verbs_print_what_the_page_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fmnist.evaluation.speed.SECONDS", 0.0)
 
     def said(*arguments: str) -> dict[str, Any]:
         monkeypatch.setattr("sys.argv", ["fmnist", *arguments, "--json"])
@@ -90,12 +91,18 @@ def test_the_verbs_print_what_the_page_says(
         "data": ["data"],
         "recipes": ["recipes"],
         "train": ["train", "tiny:TINY", "--out", "run", "--quiet"],
-        "evaluate": ["evaluate", "run", "--split", "test", "--recipe", "tiny:TINY"],
+        "train --seeds": ["train", "tiny:TINY", "--seeds", "2", "--out", "seeds", "--quiet"],
+        "compare": ["compare", "seeds/seed-0", "seeds/seed-1"],
+        "leaderboard": ["leaderboard", "seeds"],
+        "evaluate": ["evaluate", "run", "--recipe", "tiny:TINY", "--suite", "full"],
+        "bench": ["bench", "--quiet"],
+        "audit": ["audit", "--score", "run"],
         "report": ["report", "run"],
         "export": ["export", "run", "--recipe", "tiny:TINY", *EXPORT],
         "predict": ["predict", "garment.png"],
         "doctor": ["doctor"],
     }
     assert commands.keys() == EXAMPLES.keys()
+    assert differences(EXAMPLES["audit"], said("audit", "--folds", "2"), "audit") == []
     for verb, arguments in commands.items():
         assert differences(EXAMPLES[verb], said(*arguments), verb) == []

@@ -63,4 +63,6 @@ TINY = Recipe(
 )
 
 # Adam on filters of several channels: its moments lie in memory as the weights do.
-TINY_ADAM = dataclasses.replace(TINY, name="tiny-adam", optimizer=Adam(), averaging=0.0, pruning=None)
+TINY_ADAM = dataclasses.replace(
+    TINY, name="tiny-adam", optimizer=Adam(), averaging=0.0, pruning=None
+)

@@ -49,10 +49,11 @@ class MissingExtra(FmnistError):
 
 _EXTRAS = {
     **dict.fromkeys(
-        ("torch", "safetensors", "matplotlib", "onnx", "onnxscript", "sklearn"), "train"
+        ("torch", "safetensors", "matplotlib", "onnx", "onnxscript", "scipy", "sklearn"), "train"
     ),
     **dict.fromkeys(("keras", "tensorflow", "h5py"), "keras"),
     "captum": "explain",
+    "cleanlab": "audit",
 }
 _INSTALLED_AS = {"sklearn": "scikit-learn"}
 

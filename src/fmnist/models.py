@@ -166,6 +166,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, blocks: int, padding: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         self.widen = ConvNormReLU(channels_in, channels, padding)
         self.blocks = nn.ModuleList(ConvNormReLU(channels, channels) for _ in range(blocks))
 
@@ -189,7 +190,7 @@ class Residual(nn.Module):
         super().__init__()
         self.stem = stem
         self.stages = nn.Sequential(*stages)
-        self.look = nn.Conv2d(stages[-1].widen[0].out_channels, last, 3, bias=False)
+        self.look = nn.Conv2d(stages[-1].channels, last, 3, bias=False)
         self.norm = nn.BatchNorm1d(last, momentum=STATISTICS_MOMENTUM)
         self.head = nn.Linear(last, 10)
 

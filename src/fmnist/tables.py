@@ -83,10 +83,16 @@ def print_training(summary: Mapping[str, Any]) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Print each split's numbers and classes, and the temperature."""
+    """Print each split's numbers and classes, the temperature, and what the full suite found."""
     for name, judged in evaluation["splits"].items():
         _print_split(name, judged)
     print(f"temperature {evaluation['temperature']:.3f} ({evaluation['temperature_source']})")
+    if evaluation.get("corruptions"):
+        _print_corruptions(evaluation["corruptions"])
+    if evaluation.get("outliers"):
+        _print_outliers(evaluation["outliers"])
+    if evaluation.get("speed"):
+        _print_speed(evaluation["speed"])
 
 
 def _print_split(name: str, judged: Mapping[str, Any]) -> None:
@@ -105,7 +111,63 @@ def _print_split(name: str, judged: Mapping[str, Any]) -> None:
     )
     pairs = judged["most_confused"][:3]
     confused = "; ".join(f"{p['true']} as {p['predicted']} {p['images']}" for p in pairs)
-    print(f"most confused: {confused}\n")
+    print(f"most confused: {confused}")
+    answered = judged["selective"]["accuracy_at"].items()
+    at = ", ".join(
+        f"{percent(share)} of the surest {100 * float(at):.0f} %" for at, share in answered
+    )
+    print(f"when it may decline: right on {at}; AURC {judged['selective']['aurc']:.4f}")
+    columns = ("loss", "brier", "calibration_error")
+    rows = [
+        [when, *[f"{part[column]:.4f}" for column in columns]]
+        for when, part in (("as it is", judged), ("tempered", judged["calibrated"]))
+    ]
+    print_table(["probabilities", "loss", "Brier score", "calibration error"], rows)
+
+
+def _print_corruptions(corruptions: Mapping[str, Any]) -> None:
+    severities = (1, 2, 3, 4, 5)
+    by_kind: dict[str, dict[Any, str]] = {}
+    for row in corruptions["kinds"]:
+        cells = by_kind.setdefault(row["kind"], {})
+        cells[row["severity"]] = f"{100 * row['accuracy']:.1f}"
+        if row["fashion_mnist_c"]:
+            cells["usual"] = percent(row["accuracy"])
+    rows = [
+        [kind.replace("_", " "), cells["usual"], *[cells.get(each, "") for each in severities]]
+        for kind, cells in by_kind.items()
+    ]
+    print_table(
+        ["corruption", "Fashion-MNIST-C", *[f"severity {each}" for each in severities]],
+        rows,
+        f"corrupted test images: accuracy {percent(corruptions['mean_accuracy'])}, "
+        f"mean corruption error {corruptions['mean_corruption_error']:.3f} "
+        f"({corruptions['relative_to']}: 1)",
+    )
+    asked = {row["fashion_mnist_c"]: f"{row['images']:,}" for row in corruptions["kinds"]}
+    print(f"of {asked[True]} images as Fashion-MNIST-C has it, of {asked[False]} else\n")
+
+
+def _print_outliers(outliers: Mapping[str, Any]) -> None:
+    rows = []
+    for row in outliers["sets"]:
+        for score, told in row["scores"].items():
+            figures = [f"{told[key]:.4f}" for key in told] if told else ["says nothing", "", ""]
+            rows.append([printable(row["name"]), score.replace("_", " "), *figures])
+    title = f"telling {outliers['inliers']:,} test images from what is no clothes"
+    print_table(["outliers", "by", "AUROC", "AUPR", "FPR at 95 % TPR"], rows, title)
+
+
+def _print_speed(speed: Mapping[str, Any]) -> None:
+    rows = [
+        ["images a second", f"{speed['images_per_second']:,.0f} ({speed['batch_size']:,} at once)"],
+        ["a single image", f"{speed['milliseconds_one_image']:.2f} ms"],
+        ["on", speed["device"] + (f", {speed['threads']} threads" if speed["threads"] else "")],
+    ]
+    for key, unit in (("parameters", ""), ("multiply_adds", " an image"), ("file_bytes", "")):
+        if speed[key] is not None:
+            rows.append([key.replace("_", " "), f"{speed[key]:,}{unit}"])
+    print_table(["", ""], rows, "speed")
 
 
 def print_export(result: Mapping[str, Any]) -> None:
@@ -204,3 +266,172 @@ def print_findings(examination: Mapping[str, Any]) -> None:
             for check in examination["checks"]
         ],
     )
+
+
+def print_seeds(summary: Mapping[str, Any]) -> None:
+    """Print each seed's result, and their distribution."""
+    split = "test" if summary["test"] else "validation"
+    rows = [
+        [
+            str(run["seed"]),
+            percent(run[split]["accuracy"]),
+            f"{run[split]['loss']:.4f}",
+            seconds(run["seconds"]["train"]),
+            run["run"],
+        ]
+        for run in summary["runs"]
+        if run[split]
+    ]
+    print_table(["seed", f"{split} accuracy", "loss", "training", "run"], rows)
+    if summary[split]:
+        print(f"{split} accuracy {spread_of_accuracy(summary[split]['accuracy'])}")
+    spent = [f"{name.replace('_', ' ')} {_span(span)}" for name, span in summary["seconds"].items()]
+    print(f"seconds, median (least to most): {', '.join(spent)}")
+    if summary["mixed"]:
+        print(f"the seeds were not trained alike: {', '.join(summary['mixed'])} differ")
+    print(summary["folder"])
+
+
+def spread_of_accuracy(accuracy: Mapping[str, Any]) -> str:
+    """Return "94.27 ± 0.05 % (n = 5), 95 % interval of the mean 94.21 to 94.33"."""
+    if accuracy["sd"] is None:
+        return f"{percent(accuracy['mean'])} (n = 1)"
+    low, high = accuracy["interval"]
+    return (
+        f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} % (sd, n = {accuracy['n']}), "
+        f"95 % interval of the mean {100 * low:.2f} to {100 * high:.2f}"
+    )
+
+
+def _span(span: Mapping[str, float]) -> str:
+    return f"{span['median']:.1f} ({span['least']:.1f} to {span['most']:.1f})"
+
+
+def print_leaderboard(board: Mapping[str, Any]) -> None:
+    """Print a row for each training or model, with the command that makes it under the table."""
+    rows = []
+    for row in board["rows"]:
+        accuracy, (low, high) = row["accuracy"], row["accuracy"]["interval"]
+        sd = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
+        train, predicted = (row["seconds"].get(span) for span in ("train", "to_predictions"))
+        rows.append(
+            [
+                row["name"],
+                {True: "60,000", False: "55,000"}.get(row["all_data"], ""),
+                f"{100 * accuracy['mean']:.2f}{sd} %",
+                f"{100 * low:.2f} to {100 * high:.2f}",
+                str(accuracy["n"]),
+                seconds(train["median"]) if train else "",
+                seconds(predicted["median"]) if predicted else "",
+                "" if row["parameters"] is None else f"{row['parameters']:,}",
+                "; ".join([row["machine"], *row["notes"]]),
+            ]
+        )
+    columns = ["model", "trained on", "test accuracy", "95 % interval", "n"]
+    columns += ["training", "to predictions", "parameters", "on"]
+    print_table(columns, rows)
+    print("± is the sd over n seeds; with n = 1 the interval is over test images, else over seeds")
+    for row in board["rows"]:
+        print(f"{row['name']}: {printable(row['command'])}")
+
+
+def print_bench(result: Mapping[str, Any]) -> None:
+    """Print what was assumed of a model, what is doubtful, its numbers, and where they lie."""
+    notes = [[note["what"], note["value"], note["because"]] for note in result["assumed"]]
+    print_table(["taken as", "", "because"], notes, f"{result['name']}: {result['target']}")
+    if result["scores"] == "classes":
+        _print_bare_classes(result["splits"]["test"])
+    else:
+        print_evaluation(result)
+    for warning in result["warnings"]:
+        print(f"warning: {printable(warning)}")
+    print(result["report"] or result["bench"])
+
+
+def _print_bare_classes(judged: Mapping[str, Any]) -> None:
+    """Print what can be said of a split of which only the predicted classes are known."""
+    low, high = (100 * bound for bound in judged["accuracy_interval"])
+    measures = ("precision", "recall", "f1")
+    rows = [
+        [row["name"], *[percent(row[measure]) for measure in measures]] for row in judged["classes"]
+    ]
+    title = f"test: accuracy {percent(judged['accuracy'])} (95 % interval {low:.2f} to {high:.2f})"
+    print_table(["class", "precision", "recall", "F1"], rows, title)
+
+
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Print the plain sentence, what to beware of, and the numbers behind it."""
+    print(printable(comparison["sentence"]))
+    for warning in comparison["warnings"]:
+        print(f"beware: {printable(warning)}")
+    rows = [
+        [group["name"], spread_of_accuracy(group["accuracy"]), ", ".join(group["runs"])]
+        for group in comparison["groups"]
+    ]
+    print_table(["", f"{comparison['split']} accuracy", "runs"], rows)
+    if len(comparison["pairs"]) > 1:
+        for pair in comparison["pairs"]:
+            print(printable(pair["sentence"]))
+    if comparison["classes"]:
+        _print_class_differences(comparison)
+    if comparison["page"]:
+        print(comparison["page"])
+
+
+def _print_class_differences(comparison: Mapping[str, Any]) -> None:
+    first, second = (group["name"] for group in comparison["groups"])
+    rows = []
+    for row in comparison["classes"]:
+        interval = " to ".join(f"{100 * bound:+.2f}" for bound in row["interval"] or ())
+        p = "" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3f}"
+        shares = [percent(row[f"{which}_accuracy"]) for which in ("first", "second")]
+        rows.append([row["name"], *shares, f"{100 * row['difference']:+.2f}", interval, p])
+    print_table(["class", first, second, "points", "95 % interval", "p of ten (Holm)"], rows)
+    differing = comparison["differing"]
+    print(
+        f"they differ on {differing['count']:,} of {comparison['images']:,} images: only {first} "
+        f"is right on {differing['only_first_right']:,}, only {second} on "
+        f"{differing['only_second_right']:,}"
+    )
+
+
+def print_audit(audit: Mapping[str, Any]) -> None:
+    """Print what an audit found, or the scores that were asked for."""
+    if audit["scores"]:
+        for scored in audit["scores"]:
+            _print_clean_score(scored)
+        print(audit["scores"][0]["bias"])
+        return
+    parts = ("train", "test", "across")
+    rows = [
+        [what, *[f"{audit[what][part]:,}" if part in audit[what] else "" for part in parts]]
+        for what in ("suspects", "duplicates", "outliers")
+    ]
+    print_table(["", *parts], rows, f"audit by {audit['recipe']}")
+    known = audit["known"]
+    if known is not None:
+        found, count = known["in_top_percent"], len(known["indices"])
+        print(f"known wrong training labels among the first 1 % by doubt: {found} of {count}")
+    print(f"time {seconds(audit['seconds'])}; page: {printable(audit['page'])}")
+
+
+def _print_clean_score(scored: Mapping[str, Any]) -> None:
+    names = {
+        "official": "test split",
+        "without_suspects": "without labels in doubt",
+        "without_duplicates": "without repeats of training images",
+        "clean": "without both",
+        "flagged": "left out by that",
+    }
+    rows = []
+    for key, name in names.items():
+        part = scored[key]
+        if part["accuracy"] is None:
+            rows.append([name, "0", "", ""])
+            continue
+        low, high = (100 * bound for bound in part["accuracy_interval"])
+        images = f"{part['images']:,}"
+        rows.append([name, images, percent(part["accuracy"]), f"{low:.2f} to {high:.2f}"])
+    print_table(["", "images", "accuracy", "95 % interval"], rows, printable(scored["run"]))
+    if scored["same_network"]:
+        print("warning: its network is the one that flagged the images, so the bias is larger")

@@ -46,7 +46,8 @@ def test_risk_and_coverage_are_spoken_and_marked() -> None:
 
 
 def test_a_histogram_is_of_shares_so_that_small_sets_are_seen() -> None:
-    few: dict[str, list[float]] = {"edges": [0.0, 0.5, 1.0], "inliers": [0, 1000], "outliers": [3, 1]}
+    edges = [0.0, 0.5, 1.0]
+    few: dict[str, list[float]] = {"edges": edges, "inliers": [0, 1000], "outliers": [3, 1]}
     many: dict[str, list[float]] = few | {"outliers": [3000, 1000]}
     drawing = plots.score_histogram("set", "energy", few)
     assert drawing == plots.score_histogram("set", "energy", many)

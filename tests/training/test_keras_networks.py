@@ -31,7 +31,7 @@ def test_both_give_the_same_logits(name: str, flip: bool) -> None:
     expected = infer(network, IMAGES, CPU, flip=flip)
     told = ask(model, IMAGES, flip=flip, batch_size=16)
     assert told.dtype == np.float32
-    # Random weights make logits of up to some hundreds: float32's last digits are relative to those.
+    # Random weights make logits of up to some hundreds; float32 rounds relative to those.
     np.testing.assert_allclose(told, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
     assert np.ptp(expected, axis=0).min() > 1e-2  # or any answer would do
 

@@ -157,7 +157,7 @@ def load_classifier(
 def open_classifier(content: bytes, *, threads: int | None = None) -> Classifier:
     """Return the classifier that the bytes of a file hold; see `load_classifier`."""
     facts = read_facts(content)
-    return _checked(_open(content, threads or physical_cores()), facts)
+    return _checked(open_session(content, threads or physical_cores()), facts)
 
 
 def _read(path: Path) -> bytes:
@@ -171,7 +171,8 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+def open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Return ONNX Runtime's session of a model, on the CPU alone; ModelError where it refuses."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -181,7 +182,7 @@ def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
             content, options, providers=["CPUExecutionProvider"], enable_fallback=False
         )
     except Exception as error:  # ONNX Runtime raises a dozen kinds without a common base
-        raise ModelError(f"ONNX Runtime refuses it: {_say(error)}") from error
+        raise ModelError(f"ONNX Runtime refuses it: {one_line(error)}") from error
 
 
 def _checked(session: onnxruntime.InferenceSession, facts: Mapping[str, Any]) -> Classifier:
@@ -202,7 +203,7 @@ def _checked(session: onnxruntime.InferenceSession, facts: Mapping[str, Any]) ->
         try:
             logits = classifier.logits(np.zeros((n, 28, 28), np.uint8))
         except Exception as error:  # ONNX Runtime's again: a graph may load and still not run
-            raise ModelError(f"it fails on black images: {_say(error)}") from error
+            raise ModelError(f"it fails on black images: {one_line(error)}") from error
         if logits.shape != (n, 10) or not np.isfinite(logits).all():
             raise ModelError("it does not answer black images with finite logits (n, 10)")
     return classifier
@@ -239,5 +240,6 @@ def _moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8
     return np.ascontiguousarray(padded[:, 1 - down : 29 - down, 1 - right : 29 - right])
 
 
-def _say(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, without line breaks."""
     return " ".join(str(error).split())

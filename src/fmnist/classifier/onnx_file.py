@@ -11,7 +11,7 @@ hash. That finds damage, not forgery.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -30,10 +30,17 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "graph": (7, "Graph"),
         "metadata": (14, "Entry"),
         "training": (20, "Outside"),
-        "functions": (25, "Outside"),
+        "functions": (25, "Function"),
     },
     "Graph": {"nodes": (1, "Node"), "tensors": (5, "Tensor"), "sparse": (15, "Outside")},
-    "Node": {"attributes": (5, "Attribute"), "domain": (7, "bytes")},
+    "Node": {
+        "inputs": (1, "bytes"),
+        "outputs": (2, "bytes"),
+        "operator": (4, "bytes"),
+        "attributes": (5, "Attribute"),
+        "domain": (7, "bytes"),
+    },
+    "Function": {"nodes": (7, "Node"), "domain": (10, "bytes"), "attributes": (11, "Attribute")},
     "Attribute": {
         "tensor": (5, "Tensor"),
         "graph": (6, "Graph"),
@@ -42,14 +49,25 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "sparse": (22, "Outside"),
         "sparses": (23, "Outside"),
     },
-    "Tensor": {"external_data": (13, "Entry"), "data_location": (14, "int32")},
+    "Tensor": {
+        "dims": (1, "int64"),
+        "type": (2, "int32"),
+        "floats": (4, "float"),
+        "name": (8, "bytes"),
+        "raw": (9, "bytes"),
+        "external_data": (13, "Entry"),
+        "data_location": (14, "int32"),
+    },
     "Entry": {"key": (1, "bytes"), "value": (2, "bytes")},
     "Outside": {},  # of what a classifier has no need
 }
 _PLAIN = {
     "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
     "int32": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
+    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
+    "float": descriptor_pb2.FieldDescriptorProto.TYPE_FLOAT,
 }
+_MORE = "it holds functions, training graphs or sparse tensors"
 
 
 def read_facts(content: bytes) -> dict[str, Any]:
@@ -58,19 +76,14 @@ def read_facts(content: bytes) -> dict[str, Any]:
     Raises ModelError, without naming a file, where `content` is no ONNX model, needs anything
     outside itself, is damaged, or was not exported by fmnist.
     """
-    try:
-        model = _MODEL.FromString(content)
-    except DecodeError as error:
-        raise ModelError("it is not an ONNX model, or cut short") from error
-    metadata = {
-        b"".join(entry.key).decode(errors="replace"): b"".join(entry.value)
-        for entry in model.metadata
-    }
+    model = parse_model(content)
+    metadata = read_metadata(model)
     if FACTS not in metadata or SEAL not in metadata:
         raise ModelError("it was not made by `fmnist export`")
     _check_seal(content, metadata[SEAL])
-    for part in _parts(model):
-        _check_part(part)
+    if model.functions:
+        raise ModelError(_MORE)
+    check_parts(model, STANDARD_OPERATORS)
     return _parse_facts(metadata[FACTS])
 
 
@@ -89,24 +102,45 @@ def _check_seal(content: bytes, seal: bytes) -> None:
     raise ModelError("it is damaged: its SHA-256 is not the one that it was exported with")
 
 
-def _parts(message: Message) -> Iterator[Message]:
+def parse_model(content: bytes) -> Any:
+    """Return the message Model, by _MESSAGES; ModelError where `content` is no ONNX model."""
+    try:
+        return _MODEL.FromString(content)
+    except DecodeError as error:
+        raise ModelError("it is not an ONNX model, or cut short") from error
+
+
+def read_metadata(model: Any) -> dict[str, bytes]:
+    """Return the entries that a model's maker wrote beside the graph."""
+    return {
+        b"".join(entry.key).decode(errors="replace"): b"".join(entry.value)
+        for entry in model.metadata
+    }
+
+
+def parts(message: Message) -> Iterator[Any]:
     """Yield a message and, down to the last, those inside it."""
     yield message
     for field, values in message.ListFields():
         if field.message_type is not None:
             for value in values:
-                yield from _parts(value)
+                yield from parts(value)
 
 
-def _check_part(part: Any) -> None:
-    kind = part.DESCRIPTOR.name
-    if kind == "Tensor" and (part.external_data or any(part.data_location)):
-        raise ModelError("its weights lie in another file; it must be one file")
-    if kind == "Node" and any(domain not in STANDARD_OPERATORS for domain in part.domain):
-        domain = part.domain[0].decode(errors="replace")
-        raise ModelError(f"it needs operators of {domain!r}; only standard ONNX is loaded")
-    if kind == "Outside":
-        raise ModelError("it holds functions, training graphs or sparse tensors")
+def check_parts(model: Message, domains: Collection[bytes]) -> None:
+    """Raise ModelError where a model refers outside itself or to operators not of `domains`."""
+    for part in parts(model):
+        kind = part.DESCRIPTOR.name
+        if kind == "Tensor" and (part.external_data or any(part.data_location)):
+            raise ModelError(
+                "its weights lie in another file; it must be one file (onnx.save writes one of "
+                "what onnx.load reads, torch.onnx.export with external_data=False)"
+            )
+        if kind == "Node" and any(domain not in domains for domain in part.domain):
+            domain = part.domain[0].decode(errors="replace")
+            raise ModelError(f"it needs operators of {domain!r}; only standard ONNX is loaded")
+        if kind == "Outside":
+            raise ModelError(_MORE)
 
 
 def _parse_facts(text: bytes) -> dict[str, Any]:

@@ -14,10 +14,14 @@ from typing import Annotated
 
 import typer
 
+from fmnist.cli.audit import audit
+from fmnist.cli.bench import bench
+from fmnist.cli.compare import compare
 from fmnist.cli.data import data
 from fmnist.cli.doctor import doctor
 from fmnist.cli.evaluate import evaluate
 from fmnist.cli.export import export
+from fmnist.cli.leaderboard import leaderboard
 from fmnist.cli.predict import predict
 from fmnist.cli.recipes import recipes
 from fmnist.cli.report import report
@@ -32,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-VERBS = (data, recipes, train, evaluate, report, export, predict, doctor)
+VERBS = (
+    data,
+    recipes,
+    train,
+    evaluate,
+    bench,
+    compare,
+    leaderboard,
+    audit,
+    report,
+    export,
+    predict,
+    doctor,
+)
 for verb in VERBS:
     app.command()(verb)
 

@@ -1,0 +1,292 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fmnist.classifier.pixels import Wishes
+from fmnist.data import Dataset
+from fmnist.errors import DataError, ModelError, RunError
+from fmnist.evaluation.bench import bench
+from fmnist.evaluation.calibration import fit_temperature
+from fmnist.evaluation.suite import measure_splits
+from fmnist.evaluation.targets import open_target
+from fmnist.runs import Bench, open_judged
+from foreign import answers, linear, softmax, write_onnx
+
+MINE = """
+import numpy as np
+
+weights = np.load("weights.npy")
+
+def scores(images):
+    assert images.shape[1:] == (28, 28) and images.dtype == np.uint8
+    images[:] = 255 - images  # a function may do as it likes with its own copy
+    return (255 - images.reshape(len(images), 784)) / 255.0 @ weights[:784] + weights[784]
+
+def nine(images):
+    return scores(images)[:, :9]
+
+def fewer(images):
+    return scores(images)[1:]
+
+def broken(images):
+    raise KeyError("of theirs")
+
+class Model:
+    def predict(self, images):
+        return scores(images).argmax(axis=1)
+
+model, number = Model(), 7
+"""
+
+
+@pytest.fixture
+def weights(data: Dataset) -> NDArray[np.float32]:
+    return linear(data)
+
+
+@pytest.fixture
+def logits(data: Dataset, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    return answers(weights, data.test_images)
+
+
+@pytest.fixture
+def here(tmp_path: Path, weights: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a module of somebody's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "somebodys", raising=False)
+    np.save("weights.npy", weights)
+    Path("somebodys.py").write_text(MINE)
+    return tmp_path
+
+
+def test_a_foreign_file_is_judged_as_its_logits_say(
+    here: Path, data: Dataset, weights: NDArray[np.float32], logits: NDArray[np.float32]
+) -> None:
+    write_onnx(Path("theirs.onnx"), weights)
+    told = bench("theirs.onnx", data, out="judged")
+    judged = open_judged("judged")
+    assert isinstance(judged, Bench)
+    saved = {split: judged.read_logits(split) for split in ("validation", "test")}
+    np.testing.assert_allclose(saved["test"].logits, logits, atol=1e-5)
+    temperature = fit_temperature(saved["validation"].logits, saved["validation"].labels)
+    expected = measure_splits(saved, told["temperature"], told["temperature_source"])
+    assert {key: told[key] for key in expected} == expected == judged.read_metrics()
+    if told["temperature"] == 1:  # it learned little of 440 images by heart
+        assert "seems to be trained on" in told["temperature_source"]
+    else:
+        assert told["temperature"] == temperature
+    facts = judged.read()
+    assert facts["kind"] == "onnx"
+    assert facts["command"] == "fmnist bench theirs.onnx --name theirs --out judged"
+    assert facts["parameters"] == 7850
+    assert facts["file_bytes"] == Path("theirs.onnx").stat().st_size
+    assert {note["what"]: note["value"] for note in facts["assumed"]} == {
+        **{"layout": "nchw", "scale": "255", "mean": "0", "std": "1"},
+        "scores": "logits",
+    }
+    assert "theirs" in Path(told["report"]).read_text("utf-8")
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_every_kind_of_target_gives_the_same_accuracy(
+    here: Path, data: Dataset, weights: NDArray[np.float32], logits: NDArray[np.float32]
+) -> None:
+    np.savez("shares.npz", probabilities=softmax(logits))
+    np.savez("plain.npz", logits=logits)
+    np.savez("classes.npz", predictions=logits.argmax(axis=1))
+    Path("classes.csv").write_text("\n".join(map(str, logits.argmax(axis=1))))
+    write_onnx(Path("m.onnx"), weights, ("n", 784))
+    right = float((logits.argmax(axis=1) == data.test_labels).mean())
+    assert right > 0.8
+    kinds = {}
+    for target in (
+        *("shares.npz", "plain.npz", "classes.npz", "classes.csv", "m.onnx"),
+        *("somebodys:scores", "somebodys:model.predict"),
+    ):
+        told = bench(target, data, out=f"judged-{target.replace(':', '-')}")
+        assert told["splits"]["test"]["accuracy"] == right, target
+        kinds[target] = told["scores"]
+        assert ("validation" in told["splits"]) == (told["kind"] in ("onnx", "callable"))
+        assert (told["splits"]["test"]["loss"] is None) == (told["scores"] == "classes")
+    assert kinds["shares.npz"] == "probabilities"
+    assert kinds["somebodys:model.predict"] == kinds["classes.csv"] == "classes"
+    one, other = (
+        Bench(Path(f"judged-{name}.npz")).read_metrics()["splits"]["test"]
+        for name in ("shares", "plain")
+    )
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+
+
+def test_without_a_target_the_shipped_classifier_is_judged(here: Path, data: Dataset) -> None:
+    told = bench(None, data, out="judged")
+    assert (told["kind"], told["name"]) == ("fmnist", "fmnist")
+    assert told["temperature_source"] == "the file's own"
+    assert list(told["splits"]) == ["test"]  # it has learned from all 60,000
+    again = bench(None, data, out="judged", name="again")  # an earlier bench may be replaced
+    assert again["splits"] == told["splits"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("somebodys:nine", r"somebodys:nine: the answers have the shape \(40, 9\)"),
+        ("somebodys:fewer", "asked about 40 images it gives 39 answers"),
+        ("somebodys:broken", "it fails on images .* KeyError: 'of theirs'"),
+        ("somebodys:number", "is int, not a function"),
+        ("somebodys:Model", "is type, not a function"),
+        ("somebodys:missing", "cannot be imported .* no attribute 'missing'"),
+        ("nobodys:scores", "cannot be imported .* No module named 'nobodys'"),
+        ("missing.onnx", "missing.onnx cannot be read: No such file"),
+        ("net.pt", "may run code when it is loaded; export it as .onnx, or write a function"),
+        ("net.h5", "old format; save it as .keras"),
+        ("net", "is not known; bench takes"),
+        (".", "is a folder"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_in_a_line(
+    target: str, message: str, here: Path, data: Dataset
+) -> None:
+    with pytest.raises(ModelError, match=message) as error:
+        bench(target, data, out="judged")
+    assert "\n" not in str(error.value)
+    assert not Path("judged").exists()
+
+
+def test_code_is_imported_only_where_it_is_named(here: Path, data: Dataset) -> None:
+    with pytest.raises(ModelError):
+        open_target("somebodys.py", Wishes(), threads=1)
+    assert "somebodys" not in sys.modules
+
+
+def test_predictions_of_other_images_are_refused(
+    here: Path, data: Dataset, weights: NDArray[np.float32]
+) -> None:
+    np.savez("train.npz", logits=answers(weights, data.train_images))
+    with pytest.raises(DataError, match=r"train.npz: there are 480 rows: .* the training images"):
+        bench("train.npz", data)
+    labels = data.test_labels.astype(int)
+    np.savez("shifted.npz", predictions=labels + 1)
+    with pytest.raises(ModelError, match="run from 1 to 10"):
+        bench("shifted.npz", data)
+    np.savez("labels.npz", predictions=labels)
+    (doubt, bare) = bench("labels.npz", data, out="judged")["warnings"]
+    assert "are these the labels themselves" in doubt
+    assert "loss and calibration need scores" in bare
+
+
+def test_a_wrong_scale_is_hinted_at_and_never_put_right(
+    here: Path, data: Dataset, weights: NDArray[np.float32]
+) -> None:
+    # Trained on pixels 0..255, and nothing in the file that says so.
+    raw = np.concatenate([weights[:784] / 255, weights[784:]])
+    write_onnx(Path("raw.onnx"), raw)
+    with pytest.raises(ModelError, match="with --scale 1 it gets"):
+        bench("raw.onnx", data, out="judged")
+    right = bench("raw.onnx", data, out="right", wishes=Wishes(scale=1))
+    assert right["splits"]["test"]["accuracy"] > 0.8
+    assert not any("--scale" in each for each in right["warnings"])
+
+
+@pytest.mark.parametrize("target", ["shares.npz", "somebodys:scores"])
+def test_options_of_files_are_refused_elsewhere(target: str, here: Path, data: Dataset) -> None:
+    with pytest.raises(ModelError, match=r"are of .onnx and .keras files"):
+        bench(target, data, wishes=Wishes(scale=1))
+
+
+def test_a_directory_of_something_else_is_left_alone(here: Path, data: Dataset) -> None:
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("keep")
+    with pytest.raises(RunError, match="full is not empty"):
+        bench("somebodys:scores", data, out="full")
+    with pytest.raises(RunError, match=r"mine.txt is a file"):
+        bench("somebodys:scores", data, out="full/mine.txt")
+    assert [path.name for path in Path("full").iterdir()] == ["mine.txt"]
+    with pytest.raises(RunError, match="add --suite full"):
+        bench("somebodys:scores", data, outliers=["x.npz"])
+
+
+# What the base install does not have.
+HIDDEN = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "safetensors", "matplotlib", "onnx", "onnxscript",
+                                      "sklearn", "scipy", "keras", "tensorflow", "h5py"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from pathlib import Path
+import garments
+garments.accept(Path(sys.argv.pop(1)))
+from fmnist.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("target", [None, "m.onnx", "somebodys:scores", "p.npz", "p.csv"])
+def test_the_base_install_is_enough(
+    target: str | None,
+    here: Path,
+    garments_dir: Path,
+    weights: NDArray[np.float32],
+    logits: NDArray[np.float32],
+) -> None:
+    write_onnx(Path("m.onnx"), weights)
+    np.savez("p.npz", scores=logits)
+    Path("p.csv").write_text("\n".join(map(str, logits.argmax(axis=1))))
+    done = hidden(garments_dir, *([target] if target else []), "--quiet", "--json")
+    assert done.stderr == ""
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert told["report"] is None
+    assert 0 < told["splits"]["test"]["accuracy"] < 1
+
+
+def test_keras_files_without_keras_say_how_to_get_it(here: Path, garments_dir: Path) -> None:
+    Path("m.keras").write_bytes(b"PK")
+    done = hidden(garments_dir, "m.keras")
+    message = "fmnist: keras is not installed; run: pip install 'fmnist[keras]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def hidden(garments_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    tests = Path(__file__).parents[1]
+    command = [str(garments_dir), "bench", *arguments, "--data-dir", str(garments_dir)]
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", HIDDEN, *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests)},
+    )
+
+
+def test_a_file_of_ours_needs_no_options(here: Path, data: Dataset) -> None:
+    from fmnist.classifier.classifier import SHIPPED
+
+    with pytest.raises(ModelError, match="knows its layout and scale"):
+        bench(str(SHIPPED), data, wishes=Wishes(mean=0.5))
+
+
+def test_the_full_suite_asks_the_model(
+    here: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def measure(subject: Any, test: Any, *, outliers: Any) -> dict[str, Any]:
+        asked.append((subject.name, None if subject.ask is None else subject.ask(test.images)))
+        return {"corruptions": None, "outliers": None, "speed": None}
+
+    monkeypatch.setattr("fmnist.evaluation.bench.measure_full", measure)
+    bench("somebodys:scores", data, out="judged", suite="full", name="mine")
+    ((name, logits),) = asked
+    assert name == "mine"
+    np.testing.assert_array_equal(logits, Bench(Path("judged")).read_logits("test").logits)
