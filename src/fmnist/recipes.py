@@ -158,10 +158,20 @@ class Recipe:
         }
 
 
+def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as JSON with all of today's fields, and without its source.
+
+    A field that it lacks has its default: that is what training did before there was the field.
+    """
+    defaults = Recipe("", "", 1, 1, Adam(), "").to_json()
+    augmentation = {**defaults["augmentation"], **recipe["augmentation"]}
+    return {**defaults, **recipe, "augmentation": augmentation, "source": ""}
+
+
 def differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the fields in which two recipes, as JSON, would train different weights."""
-    names = [name for name in {**one, **other} if name != "source"]
-    return [name for name in names if one.get(name) != other.get(name)]
+    before, after = completed(one), completed(other)
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
 def _is_count(value: object) -> bool:

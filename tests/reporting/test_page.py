@@ -10,7 +10,7 @@ from fmnist.reporting import (
     EmbeddingMap,
     Exhibits,
     Mistake,
-    Neighbour,
+    Peer,
     confused,
     render,
     worst_mistakes,
@@ -138,7 +138,7 @@ def _full(names: list[str] = NAMES) -> dict[str, Any]:
 
 
 def _exhibits(names: list[str] = NAMES) -> Exhibits:
-    """Pictures, a map and neighbours of the eighty images of `_mistakes`."""
+    """Pictures, a map and peers of the eighty images of `_mistakes`."""
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (80, 28, 28), dtype=np.uint8)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 8)
@@ -155,9 +155,9 @@ def _exhibits(names: list[str] = NAMES) -> Exhibits:
             confidence=random.random(80),
             made_of="the 256 numbers that its last layer sees",
         ),
-        neighbours=[
-            Neighbour(names[6], 0.9432, (0.9385, 0.9476), "the test images", is_this=True),
-            Neighbour("another", 0.9211, None, "3 seeds", "60,000", 381.0, 467_626),
+        peers=[
+            Peer(names[6], 0.9432, (0.9385, 0.9476), "the test images", is_this=True),
+            Peer("another", 0.9211, None, "3 seeds", "60,000", 381.0, 467_626),
         ],
     )
 
@@ -293,7 +293,7 @@ def test_a_score_that_tells_nothing_is_dashes(full_page: str) -> None:
     assert f'<th scope="row">energy</th>{dashes}' in full_page
 
 
-def test_this_model_is_marked_among_its_neighbours(full_page: str) -> None:
+def test_this_model_is_marked_among_its_peers(full_page: str) -> None:
     rows = re.findall(
         r'<tr( class="this" aria-current="true")?><th scope="row">(.*?)</th><td>', full_page
     )

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.errors import RunError
-from fmnist.recipes import Adam, Recipe
+from fmnist.recipes import completed
 from fmnist.runs import Judged, Run, open_judged
-
-# What a field was before there was one, so that older runs are of the same training.
-_DEFAULTS = Recipe("", "", 1, 1, Adam(), "").to_json()
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Member:
             return str(self.judged.folder.absolute())
         photos = facts.get("photos")
         same = {
-            "recipe": complete_recipe(facts["recipe"]),
+            "recipe": completed(facts["recipe"]),
             "photos": photos and [photos.get("sha256"), photos["count"]],
             **{key: facts[key] for key in ("engine", "all_data", "device", "precision")},
         }
@@ -55,13 +52,6 @@ class Group:
     def accuracies(self) -> list[float]:
         """The accuracy of each member, 0..1."""
         return [float(member.scores["accuracy"]) for member in self.members]
-
-
-def complete_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as JSON with all of today's fields, without its source."""
-    filled = {**_DEFAULTS, **recipe, "source": ""}
-    augmentation = {**_DEFAULTS["augmentation"], **filled["augmentation"]}
-    return {**filled, "augmentation": augmentation}
 
 
 def find_directories(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -158,7 +148,7 @@ def _traits(member: Member) -> dict[str, str]:
     facts = member.facts
     if not member.is_run:
         return {"where": str(member.judged.folder)}
-    recipe = complete_recipe(facts["recipe"])
+    recipe = completed(facts["recipe"])
     traits = {
         "all_data": "on 60,000" if facts["all_data"] else "on 55,000",
         "engine": facts["engine"],

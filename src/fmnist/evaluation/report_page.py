@@ -14,7 +14,7 @@ from fmnist.evaluation.corruptions import corrupt
 from fmnist.evaluation.embedding import read_embedding
 from fmnist.evaluation.groups import how_to_judge
 from fmnist.evaluation.metrics import log_softmax
-from fmnist.evaluation.neighbours import find_neighbours
+from fmnist.evaluation.peers import find_peers
 from fmnist.files import write_whole
 from fmnist.reporting import EmbeddingMap, Exhibits, confused, render, worst_mistakes
 from fmnist.runs import Judged, Run, SplitLogits, open_judged
@@ -63,7 +63,7 @@ def _exhibits(judged: Judged, metrics: dict[str, Any], data: Dataset) -> Exhibit
         confused=confused(*told, pairs=pairs, temperature=temperature),
         corrupted=_corrupted(metrics.get("corruptions"), data),
         embedding=_map(judged, saved, images, temperature) if shown == "test" else None,
-        neighbours=find_neighbours(judged),
+        peers=find_peers(judged),
     )
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist.data import Dataset, load_dataset
 from fmnist.errors import RunError, Stopped
-from fmnist.evaluation.groups import complete_recipe
 from fmnist.evaluation.intervals import describe, spans
 from fmnist.evaluation.report_page import report
 from fmnist.evaluation.suite import evaluate
@@ -127,8 +126,7 @@ def _check_same(
         raise RunError(f"{group.folder} is of the recipe {plan['recipe']}, not of {recipe.name}")
     for run in group.begun(plan["seeds"]):
         facts = run.read()
-        before, now = complete_recipe(facts["recipe"]), complete_recipe(recipe.to_json())
-        changed = differing_fields(before, now)
+        changed = differing_fields(facts["recipe"], recipe.to_json())
         changed += ["data files"] * (facts["data"]["sha256"] != data.sha256)
         changed += ["device"] * (device not in ("auto", facts["device"]))
         if changed:

@@ -2,14 +2,14 @@
 
 from fmnist.reporting.embedding_map import EmbeddingMap
 from fmnist.reporting.mistakes import Mistake, confused, worst_mistakes
-from fmnist.reporting.neighbours import Neighbour
 from fmnist.reporting.page import Exhibits, render
+from fmnist.reporting.peers import Peer
 
 __all__ = [
     "EmbeddingMap",
     "Exhibits",
     "Mistake",
-    "Neighbour",
+    "Peer",
     "confused",
     "render",
     "worst_mistakes",

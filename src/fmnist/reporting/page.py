@@ -16,7 +16,7 @@ from fmnist.reporting.headlines import (
     speed_headlines,
 )
 from fmnist.reporting.mistakes import Mistake, data_uri
-from fmnist.reporting.neighbours import Neighbour, neighbour_rows
+from fmnist.reporting.peers import Peer, peer_rows
 from fmnist.reporting.templates import (
     DASH,
     NBSP,
@@ -38,14 +38,14 @@ class Exhibits:
 
     `mistakes` and `confused` (by true and predicted class) are of the split shown, their
     probabilities at the temperature of the metrics; `corrupted` is one image under each corruption,
-    `embedding` the map of the test images, `neighbours` the models to compare this one with.
+    `embedding` the map of the test images, `peers` the models to compare this one with.
     """
 
     mistakes: Sequence[Mistake] = ()
     confused: Mapping[tuple[str, str], Sequence[Mistake]] = field(default_factory=dict)
     corrupted: Corrupted = field(default_factory=dict)
     embedding: EmbeddingMap | None = None
-    neighbours: Sequence[Neighbour] = ()
+    peers: Sequence[Peer] = ()
 
 
 def render(
@@ -92,7 +92,7 @@ def render(
         strangers=_strangers(metrics),
         measures=MEASURES,
         map=draw_map(exhibits.embedding, names) if exhibits.embedding else None,
-        neighbours=neighbour_rows(exhibits.neighbours),
+        peers=peer_rows(exhibits.peers),
         facts=_facts(facts),
         command=_command(facts),
     )

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from fmnist.errors import DataError, RunError
 from fmnist.evaluation.audit.findings import Audit, open_audit
-from fmnist.evaluation.groups import complete_recipe
 from fmnist.evaluation.metrics import wilson_interval
 from fmnist.recipes import differing_fields
 from fmnist.runs import Judged, open_judged
@@ -60,7 +59,7 @@ def _check_other_recipe(
     judged: Judged, recipe: Mapping[str, Any], auditor: Mapping[str, Any]
 ) -> None:
     """Raise RunError where a run would be scored by its own doubts."""
-    differing = differing_fields(complete_recipe(recipe), complete_recipe(auditor))
+    differing = differing_fields(recipe, auditor)
     if not set(differing) - {"name"}:
         raise RunError(
             f"{judged.folder} is of the recipe that flagged images, {auditor['name']}; it would "

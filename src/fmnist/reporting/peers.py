@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Peer:
     """A model's test accuracy, or the mean of several seeds'.
 
     `accuracy` and the bounds of its 95 % `interval` are 0..1; `basis` says over what the interval
@@ -23,29 +23,29 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class NeighbourRow:
-    """A neighbour and where its accuracy and its interval lie on the scale of all, 0..1."""
+class PeerRow:
+    """A peer and where its accuracy and its interval lie on the scale of all, 0..1."""
 
-    neighbour: Neighbour
+    peer: Peer
     place: float
     low: float
     high: float
 
 
-def neighbour_rows(neighbours: Sequence[Neighbour]) -> list[NeighbourRow]:
+def peer_rows(peers: Sequence[Peer]) -> list[PeerRow]:
     """Return the rows of a leaderboard, the best first; none where there is nobody to compare."""
-    if len(neighbours) < 2:
+    if len(peers) < 2:
         return []
-    spans = [neighbour.interval or (neighbour.accuracy,) * 2 for neighbour in neighbours]
+    spans = [peer.interval or (peer.accuracy,) * 2 for peer in peers]
     least, most = min(low for low, _ in spans), max(high for _, high in spans)
     width = max(most - least, 1e-9)
     rows = [
-        NeighbourRow(
-            neighbour,
-            round((neighbour.accuracy - least) / width, 4),
+        PeerRow(
+            peer,
+            round((peer.accuracy - least) / width, 4),
             round((low - least) / width, 4),
             round((high - least) / width, 4),
         )
-        for neighbour, (low, high) in zip(neighbours, spans, strict=True)
+        for peer, (low, high) in zip(peers, spans, strict=True)
     ]
-    return sorted(rows, key=lambda row: -row.neighbour.accuracy)
+    return sorted(rows, key=lambda row: -row.peer.accuracy)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fmnist.data import Dataset
-from fmnist.evaluation.neighbours import find_neighbours
+from fmnist.evaluation.peers import find_peers
 from fmnist.evaluation.suite import evaluate
 from fmnist.recipes import RECIPES, SPRINT
 from fmnist.runs import Run, open_run
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.usefixtures("accepted")  # their files count as the off
 
 def _others(run: Run) -> list[tuple[str, bool]]:
     published = {f"{name}, as published" for name in RECIPES}
-    found = find_neighbours(run)
+    found = find_peers(run)
     return [(other.name, other.is_this) for other in found if other.name not in published]
 
 
 def test_a_run_stands_beside_what_lies_beside_it(run: Run, data: Dataset) -> None:
     scores = evaluate(run, data, splits=["test"])["splits"]["test"]
-    (mine,) = [other for other in find_neighbours(run) if other.is_this]
+    (mine,) = [other for other in find_peers(run) if other.is_this]
     assert mine.accuracy == scores["accuracy"]
     assert mine.interval == tuple(scores["accuracy_interval"])
     assert (mine.basis, mine.trained_on) == ("the test images", "55,000")
@@ -29,9 +29,9 @@ def test_a_run_stands_beside_what_lies_beside_it(run: Run, data: Dataset) -> Non
 
 
 def test_what_lies_deeper_or_was_not_judged_is_left_out(run: Run, data: Dataset) -> None:
-    assert find_neighbours(run) == []  # itself not judged on test
+    assert find_peers(run) == []  # itself not judged on test
     evaluate(run, data, splits=["validation"])
-    assert find_neighbours(run) == []
+    assert find_peers(run) == []
     shutil.copytree(run.folder, run.folder.parent / "unjudged")
     evaluate(run, data, splits=["test"])
     shutil.copytree(run.folder, run.folder.parent / "deeper" / "run")
@@ -50,7 +50,7 @@ def test_it_is_found_however_its_folder_is_named(
 
 def test_published_scores_have_the_interval_of_their_mean(run: Run, data: Dataset) -> None:
     evaluate(run, data, splits=["test"])
-    (sprint,) = [n for n in find_neighbours(run) if n.name == "sprint, as published"]
+    (sprint,) = [n for n in find_peers(run) if n.name == "sprint, as published"]
     score = SPRINT.score
     assert score is not None
     assert sprint.interval is not None

@@ -8,14 +8,14 @@ from typing import Any
 from fmnist.errors import RunError
 from fmnist.evaluation.leaderboard import leaderboard
 from fmnist.recipes import RECIPES, Score
-from fmnist.reporting import Neighbour
+from fmnist.reporting import Peer
 from fmnist.runs import Judged, is_seed_runs
 
 MOST = 12  # rows, besides this model's
 MARKS = ("run.json", "bench.json", "summary.json")  # of a run, a bench, the seeds of a recipe
 
 
-def find_neighbours(judged: Judged) -> list[Neighbour]:
+def find_peers(judged: Judged) -> list[Peer]:
     """Return this model, the best of those in the folder beside it, and the recipes as published.
 
     None where this one was not judged on the official test images: there is nothing to compare.
@@ -50,11 +50,11 @@ def _beside(judged: Judged) -> list[Path]:
     return [folder for folder in sorted(folders) if folder != mine]
 
 
-def _row(row: Mapping[str, Any], is_this: bool) -> Neighbour:
+def _row(row: Mapping[str, Any], is_this: bool) -> Peer:
     accuracy, seconds = row["accuracy"], row["seconds"].get("train") or {}
     trained_on = {None: "", True: "60,000", False: "55,000"}[row["all_data"]]
     seeds = accuracy["n"]
-    return Neighbour(
+    return Peer(
         name=row["name"],
         accuracy=accuracy["mean"],
         interval=_pair(accuracy["interval"]),
@@ -66,8 +66,8 @@ def _row(row: Mapping[str, Any], is_this: bool) -> Neighbour:
     )
 
 
-def _published(name: str, score: Score) -> Neighbour:
-    return Neighbour(
+def _published(name: str, score: Score) -> Peer:
+    return Peer(
         name=f"{name}, as published",
         accuracy=score.accuracy,
         interval=_students(score),
