@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import fmnist
+from fmnist.data import Dataset
+from fmnist.evaluation import evaluate
+from fmnist.training import train
 
 HEAVY = (
     *("torch", "pandas", "matplotlib", "sklearn", "safetensors", "jinja2"),
@@ -22,7 +25,7 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "safetensors", "jinja2", "matplotlib"):
+        if name.partition(".")[0] in ("torch", "safetensors", "cleanlab", "matplotlib"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
@@ -83,7 +86,7 @@ def test_help_answers_in_under_300_milliseconds() -> None:
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "report", "export"])
+@pytest.mark.parametrize("name", ["train", "train_seeds", "export"])
 def test_without_the_extra_the_error_says_how_to_get_it(name: str) -> None:
     done = python(
         WITHOUT_TRAIN
@@ -95,12 +98,22 @@ def test_without_the_extra_the_error_says_how_to_get_it(name: str) -> None:
     assert (done.stdout, done.stderr) == (message, "")
 
 
-@pytest.mark.parametrize("verb", [["train", "classic"], ["evaluate", "run"], ["report", "run"]])
-def test_a_verb_without_the_extra_fails_in_one_line(verb: list[str]) -> None:
-    done = python(WITHOUT_TRAIN + "from fmnist.cli import main; main()", *verb)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == "fmnist: torch is not installed; run: pip install 'fmnist[train]'\n"
+@pytest.mark.parametrize("verb", ["train classic", "evaluate RUN", "report RUN", "audit"])
+def test_a_verb_without_the_extra_fails_in_one_line(
+    verb: str, garments: Dataset, tmp_path: Path
+) -> None:
+    run = train("sprint", garments, out=tmp_path / "run")
+    evaluate(run, garments)
+    done = python(
+        WITHOUT_TRAIN + "from pathlib import Path; import garments\n"
+        "garments.accept(Path(sys.argv.pop(1))); from fmnist.cli import main; main()",
+        str(garments.folder),
+        *verb.replace("RUN", str(run.folder)).split(),
+    )
+    missing = {"report": "matplotlib", "audit": "cleanlab"}.get(verb.split()[0], "torch")
+    extra = "audit" if missing == "cleanlab" else "train"
+    message = f"fmnist: {missing} is not installed; run: pip install 'fmnist[{extra}]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 @pytest.mark.parametrize("package", ["keras", "tensorflow", "h5py"])
@@ -108,7 +121,7 @@ def test_the_keras_engine_without_its_extra_fails_in_one_line(
     package: str, garments_dir: Path, tmp_path: Path
 ) -> None:
     without = WITHOUT_TRAIN.replace(
-        '"torch", "safetensors", "jinja2", "matplotlib"', f'"{package}",'
+        '"torch", "safetensors", "cleanlab", "matplotlib"', f'"{package}",'
     )
     done = python(
         without + "from pathlib import Path; import garments\n"

@@ -25,9 +25,12 @@ def test_its_python_runs(
             continue
         exec(compile(code, PAGE, "exec"), {"__name__": "page"})
         said.append(capsys.readouterr().out.splitlines())
-    trained, answered, fitted, searched = said
+    trained, quoted, answered, fitted, searched = said
     assert trained[0] == f"{garments.split('train').images.shape} uint8"
     assert re.fullmatch(r"\d+\.\d% of test right", trained[1])
+    assert re.fullmatch(r"\d+\.\d\d% ± \d+\.\d\d% over 2 seeds", quoted[0])
+    assert sorted(line.split()[1] for line in quoted[1:3]) == ["page:nearest_mean", "sprint"]
+    assert quoted[3].endswith(".")
     assert len(answered) == 3
     assert all(line.startswith(CLASS_NAMES) for line in answered)
     assert fitted[1] == "(3, 10)"

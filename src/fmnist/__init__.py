@@ -1,6 +1,7 @@
 """Fashion-MNIST: load it, train a classifier, judge it, show it.
 
-load_dataset, train, evaluate, report and export are the verbs of the command line as functions;
+load_dataset, train, train_seeds, evaluate, report, compare, leaderboard, bench, audit and export are
+the verbs of the command line as functions;
 load_classifier().predict(picture) is `fmnist predict`.
 Nothing heavy is imported before one of them is used.
 """
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from fmnist.classifier import Classifier, Prediction
     from fmnist.data import CLASS_NAMES, Dataset, load_dataset
     from fmnist.evaluation import evaluate, report
+    from fmnist.evaluation.audit import audit
+    from fmnist.evaluation.bench import bench
+    from fmnist.evaluation.compare import compare
+    from fmnist.evaluation.leaderboard import leaderboard
+    from fmnist.evaluation.seeds import train_seeds
     from fmnist.recipes import RECIPES, Recipe
     from fmnist.runs import Run, open_run
     from fmnist.training import train
@@ -30,13 +36,18 @@ _HOME = {
     "RECIPES": "fmnist.recipes",
     "Recipe": "fmnist.recipes",
     "Run": "fmnist.runs",
+    "audit": "fmnist.evaluation.audit",
+    "bench": "fmnist.evaluation.bench",
+    "compare": "fmnist.evaluation.compare",
     "evaluate": "fmnist.evaluation",
     "export": "fmnist.training.export",
+    "leaderboard": "fmnist.evaluation.leaderboard",
     "load_classifier": "fmnist.answers",
     "load_dataset": "fmnist.data",
     "open_run": "fmnist.runs",
     "report": "fmnist.evaluation",
     "train": "fmnist.training",
+    "train_seeds": "fmnist.evaluation.seeds",
 }
 
 __all__ = [
@@ -48,13 +59,18 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Run",
+    "audit",
+    "bench",
+    "compare",
     "evaluate",
     "export",
+    "leaderboard",
     "load_classifier",
     "load_dataset",
     "open_run",
     "report",
     "train",
+    "train_seeds",
 ]
 
 

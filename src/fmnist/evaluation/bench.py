@@ -35,7 +35,7 @@ from fmnist.evaluation.scores import (
 )
 from fmnist.evaluation.subject import Subject
 from fmnist.evaluation.suite import Suite, measure_full, measure_splits
-from fmnist.evaluation.targets import Answer, Target, open_target
+from fmnist.evaluation.targets import Answer, Target, name_of, open_target
 from fmnist.runs import Bench, SplitLogits
 
 log = logging.getLogger("fmnist")
@@ -49,7 +49,7 @@ NEED_PROBABILITIES = (
 
 
 def bench(
-    target: str | os.PathLike[str] | None = None,
+    target: str | os.PathLike[str] | Answer | None = None,
     data: Dataset | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -61,9 +61,9 @@ def bench(
 ) -> dict[str, Any]:
     """Judge a model that was made elsewhere, and return what `fmnist bench --json` prints.
 
-    `target` is an .onnx or .keras file, "module:function" of images (n, 28, 28) uint8 to scores
-    (n, 10), or predictions of the test images as .npz or .csv; without it the classifier that
-    comes with fmnist. `wishes` say how a file's network takes its images where the file does not;
+    `target` is an .onnx or .keras file, a function of images (n, 28, 28) uint8 to scores (n, 10) or
+    its name as "module:function", or predictions of the test images as .npz or .csv; without it the
+    classifier that comes with fmnist. `wishes` say how a file's network takes its images where the file does not;
     labels never decide that. Written into `out` (by default runs/bench-<name>-<time>): bench.json,
     logits, metrics.json and, where matplotlib is installed, report.html. Raises ModelError,
     DataError and RunError for what cannot be judged, and for answers that are plainly not what was
@@ -72,11 +72,13 @@ def bench(
     began = time.perf_counter()
     if suite == "basic" and outliers:
         raise RunError("outliers are part of the full suite; add --suite full")
-    text = None if target is None else os.fspath(target)
+    if target is not None and not callable(target):
+        target = os.fspath(target)
+    text = name_of(target) if callable(target) else target
     data = data or load_dataset()
     wishes = wishes or Wishes()
     folder = None if out is None else _checked_folder(Path(out))
-    found = open_target(text, wishes, threads=physical_cores())
+    found = open_target(target, wishes, threads=physical_cores())
     name = name or found.name
     try:
         judged = _judge(found, data, scores)

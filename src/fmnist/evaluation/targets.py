@@ -56,25 +56,27 @@ class Target:
     facts: dict[str, Any] | None = None  # what a file of ours says of itself
 
 
-def open_target(target: str | Path | None, wishes: Wishes, *, threads: int) -> Target:
-    """Return what `target` names; None is the classifier that comes with fmnist.
+def open_target(target: str | Path | Answer | None, wishes: Wishes, *, threads: int) -> Target:
+    """Return what `target` is or names; None is the classifier that comes with fmnist.
 
     Code is imported only where `target` is "module:function". Raises ModelError where it cannot be
     used, MissingExtra for a `.keras` file without Keras.
     """
     if target is None:
         return _onnx(SHIPPED, wishes, threads)
+    if not isinstance(target, (str, Path)):
+        _check_no_wishes(wishes, name_of(target), "is asked about images (n, 28, 28) uint8")
+        return Target(name_of(target), "callable", answer=_guarded(target))
     path, text = Path(target), str(target)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return _onnx(path, wishes, threads)
     if suffix == ".keras":
         return _keras(path, wishes)
-    if wishes and (suffix in (".npz", ".csv") or ":" in text):
-        raise ModelError(
-            f"layout, scale, mean and std are of .onnx and .keras files; {text} "
-            + ("is answered already" if suffix else "is asked about images (n, 28, 28) uint8")
-        )
+    if suffix in (".npz", ".csv"):
+        _check_no_wishes(wishes, text, "is answered already")
+    elif ":" in text:
+        _check_no_wishes(wishes, text, "is asked about images (n, 28, 28) uint8")
     if suffix in (".npz", ".csv"):
         array, assumed = read_predictions(path)
         kept = path.read_bytes()
@@ -83,6 +85,19 @@ def open_target(target: str | Path | None, wishes: Wishes, *, threads: int) -> T
     if ":" in text and not path.exists():
         return Target(text, "callable", answer=_imported(text))
     raise ModelError(_refusal(path, suffix))
+
+
+def name_of(function: Answer) -> str:
+    """Return a function as the command line would name it."""
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{getattr(function, '__module__', type(function).__module__)}:{name}"
+
+
+def _check_no_wishes(wishes: Wishes, text: str, reason: str) -> None:
+    if wishes:
+        raise ModelError(
+            f"layout, scale, mean and std are of .onnx and .keras files; {text} {reason}"
+        )
 
 
 def _refusal(path: Path, suffix: str) -> str:
