@@ -1,7 +1,7 @@
 """Fashion-MNIST: load it, train a classifier, judge it, show it.
 
-load_dataset, train, train_seeds, evaluate, report, compare, leaderboard, bench, audit and export are
-the verbs of the command line as functions;
+load_dataset, train, train_seeds, evaluate, report, compare, leaderboard, bench, audit and export
+are the verbs of the command line as functions;
 load_classifier().predict(picture) is `fmnist predict`.
 Nothing heavy is imported before one of them is used.
 """
