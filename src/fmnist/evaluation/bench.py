@@ -64,8 +64,9 @@ def bench(
     `target` is an .onnx or .keras file, a function of images (n, 28, 28) uint8 to scores (n, 10) or
     its name as "module:function", or predictions of the test images as .npz or .csv; without it the
     classifier that comes with fmnist. `wishes` say how a file's network takes its images where the
-    file does not; labels never decide that. Written into `out` (by default runs/bench-<name>-<time>): bench.json,
-    logits, metrics.json and, where matplotlib is installed, report.html. Raises ModelError,
+    file does not; labels never decide that. Written into `out` (by default
+    runs/bench-<name>-<time>): bench.json, logits, metrics.json and, where matplotlib is installed,
+    report.html. Raises ModelError,
     DataError and RunError for what cannot be judged, and for answers that are plainly not what was
     meant (`fmnist.evaluation.doubts`).
     """
