@@ -269,6 +269,7 @@ def _subject(name: str, judged: _Judged) -> Subject:
         name=name,
         ask=judged.ask,
         parameters=target.parameters,
+        multiply_adds=target.multiply_adds(),
         file_bytes=target.file_bytes,
         threads=physical_cores(),
     )

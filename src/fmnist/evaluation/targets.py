@@ -16,6 +16,7 @@ from fmnist.classifier.classifier import SHIPPED, open_classifier
 from fmnist.classifier.foreign import Foreign, count_parameters, is_ours, open_foreign
 from fmnist.classifier.pixels import Assumption, Pixels, Wishes
 from fmnist.errors import FmnistError, MissingExtra, ModelError
+from fmnist.evaluation.onnx_cost import onnx_multiply_adds
 from fmnist.evaluation.prediction_file import read_predictions
 
 Answer: TypeAlias = Callable[[NDArray[np.uint8]], Any]
@@ -54,6 +55,16 @@ class Target:
     file_bytes: int | None = None
     sha256: str | None = None  # of the file
     facts: dict[str, Any] | None = None  # what a file of ours says of itself
+    onnx: bytes | None = None  # the file
+
+    def multiply_adds(self) -> int | None:
+        """Return those of one image; None where they cannot be counted or onnx is not installed."""
+        if self.onnx is None:
+            return None
+        try:
+            return onnx_multiply_adds(self.onnx)
+        except ModuleNotFoundError:
+            return None
 
 
 def open_target(target: str | Path | Answer | None, wishes: Wishes, *, threads: int) -> Target:
@@ -152,6 +163,7 @@ def _ours(path: Path, content: bytes, wishes: Wishes, threads: int) -> Target:
         file_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         facts=facts,
+        onnx=content,
     )
 
 
@@ -179,6 +191,7 @@ def _network(path: Path, content: bytes, kind: Kind, network: Foreign) -> Target
         parameters=network.parameters,
         file_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
+        onnx=content if kind == "onnx" else None,
     )
 
 
