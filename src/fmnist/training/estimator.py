@@ -208,4 +208,4 @@ def _learn(
             f"a weight is not finite after {state.steps} steps of recipe {recipe.name}; lower its "
             "learning rate, or look for broken values in the network"
         )
-    return state.network
+    return state.kept
