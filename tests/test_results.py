@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fmnist.models import make_network
 from fmnist.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,9 @@ def test_a_score_is_its_results_file(recipe: Any) -> None:
     assert recipe.score.seconds == pytest.approx(file["train_seconds"]["median"], abs=0.5)
     assert recipe.score.seeds == file["accuracy"]["n"] == len(file["runs"])
     assert file["machine"]["processor"] in recipe.score.machine
+    # A network that was changed has another score than the one that was measured.
+    network = make_network(recipe.network)
+    assert file["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("recipe", SCORED, ids=lambda recipe: recipe.name)
