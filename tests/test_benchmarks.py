@@ -1,5 +1,6 @@
 """What the benchmarks compute from what they measured."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 
+import full_suite
 import inference
 import memory
 import predict_many
 import start_up
 import time_to_accuracy
 from fmnist.models import Classic, sprinter
+from fmnist.runs import Bench
 from rounds import ask_process, ratios, say, spread
 
 
@@ -62,6 +65,39 @@ def test_photos_are_repeated_until_there_are_as_many(
     assert given == [["a.jpg"], ["a.jpg", "b.jpg", "a.jpg"]] * 2
     assert found["photos"]["3"]["peak_mib"]["median"] == 103  # of 102 and 104
     assert found["photos"]["1"]["seconds"]["n"] == 2
+
+
+def test_the_full_suite_is_timed_in_processes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    corruptions = {"mean_accuracy": 0.5, "mean_corruption_error": 1.0, "relative_to": "it"}
+    score = {"auroc": 0.9, "aupr": 0.9, "fpr_at_95_tpr": 0.1}
+    told = {"max_probability": score, "energy": None}
+    found = {
+        "name": "ours",
+        "splits": {"test": {"accuracy": 0.9}},
+        "corruptions": {**corruptions, "kinds": [{"images": 10}, {"images": 2}]},
+        "outliers": {"sets": [{"name": "noise", "images": 5, "scores": told}]},
+        "speed": {"threads": 2},
+    }
+
+    def pretend(command: list[str]) -> tuple[float, str]:
+        commands.append(command[1:])
+        place = Bench(Path(command[command.index("--out") + 1]))
+        place.folder.mkdir()
+        place.write({"sha256": "abc", "threads": 2})
+        place.report.write_bytes(bytes(100 * len(commands)))
+        return 50.0 + len(commands), json.dumps(found)
+
+    monkeypatch.setattr(full_suite, "measure_process", pretend)
+    monkeypatch.setattr("sys.argv", ["full_suite.py"])
+    measured = full_suite.measure(["--suite", "full"], rounds=2)
+    assert [command[:3] for command in commands] == [["bench", "--suite", "full"]] * 2
+    assert measured["what"] == "fmnist bench --suite full"
+    assert (measured["peak_mib"]["max"], measured["page_bytes"]) == (52, 200)
+    assert measured["found"]["corruptions"] == {**corruptions, "images_asked": 12}
+    (noise,) = measured["found"]["outliers"]
+    assert noise["auroc"] == {"max_probability": 0.9, "energy": None}
+    assert measured["command"] == "python full_suite.py"
 
 
 def test_every_verb_is_timed() -> None:

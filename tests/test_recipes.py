@@ -157,3 +157,12 @@ def test_a_bad_name_says_what_there_is(mine: Path, name: str, message: str) -> N
 def test_a_recipe_that_makes_no_training_is_refused(change: dict[str, Any], rule: str) -> None:
     with pytest.raises(RunError, match=f"recipe classic: {rule}"):
         dataclasses.replace(CLASSIC, **change)
+
+
+def test_a_module_that_ends_the_process_is_a_recipe_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ending_recipe.py").write_text("raise SystemExit('usage: none')")
+    with pytest.raises(RunError, match=r"no recipe can be read from .*: SystemExit: usage: none"):
+        find_recipe("ending_recipe:RECIPE")

@@ -10,16 +10,15 @@ over the seeds named in the results file.
 """
 
 import dataclasses
-import importlib
 import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fmnist.errors import FmnistError, RunError
+from fmnist.errors import RunError
+from fmnist.imports import import_named
 
 
 @dataclass(frozen=True)
@@ -302,25 +301,17 @@ def find_recipe(name: str) -> Recipe:
     The module is looked up as `python` would from the current directory: naming it is what allows
     its code to run. Raises RunError if there is none.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         if name in RECIPES:
             return RECIPES[name]
         raise RunError(
             f"there is no recipe {name!r}; there are {', '.join(RECIPES)}, "
             "or your own as module:RECIPE"
         )
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        recipe = getattr(importlib.import_module(module), attribute)
-    except FmnistError:
-        raise
-    except Exception as error:  # anything may go wrong in a person's own code
-        reason = f"{type(error).__name__}: {error}"
-        raise RunError(f"no recipe can be read from {name} in {here}: {reason}") from error
-    finally:
-        sys.path.remove(here)
+        recipe = import_named(name)
+    except ImportError as error:
+        raise RunError(f"no recipe can be read from {name} in {Path.cwd()}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise RunError(f"{name} is a {type(recipe).__name__}, not a fmnist.recipes.Recipe")
     return recipe

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exported import TOLD, forged
 from fmnist.classifier import classifier as module
 from fmnist.classifier import load_classifier
-from fmnist.classifier.classifier import open_classifier
+from fmnist.classifier.classifier import open_classifier, open_session
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError
 
@@ -347,3 +348,14 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.onnx", tmp_path):
         with pytest.raises(ModelError, match=f"^{path} cannot be read: "):
             load_classifier(path)
+
+
+def test_onnx_runtimes_own_format_is_refused(model: bytes, tmp_path: Path) -> None:
+    options, path = onnxruntime.SessionOptions(), tmp_path / "model.ort"
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    assert path.read_bytes()[4:8] == b"ORTM"
+    with pytest.raises(ModelError, match="ONNX Runtime refuses it"):
+        open_session(path.read_bytes(), 1)

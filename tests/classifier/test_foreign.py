@@ -11,8 +11,8 @@ from onnx import TensorProto
 from torch import nn
 
 from fmnist.classifier.export import _quiet_exporter
-from fmnist.classifier.foreign import Foreign, open_foreign
-from fmnist.classifier.pixels import Pixels, Wishes
+from fmnist.classifier.foreign import Foreign, _rows, count_parameters, open_foreign
+from fmnist.classifier.pixels import Layout, Pixels, Wishes
 from fmnist.data import Dataset
 from fmnist.errors import ModelError
 from foreign import FLOAT, answers, linear, write_onnx
@@ -284,3 +284,100 @@ def test_other_ways_to_treat_an_image_are_answered_too(
     raw = dataclasses.replace(network.pixels, scale=1.0)
     expected = 255 * (answers(weights, images) - weights[784]) + weights[784]
     np.testing.assert_allclose(network.answer(images, raw), expected, rtol=1e-3, atol=1e-2)
+
+
+def with_function(path: Path, domain: str, name: str, called: str) -> bytes:
+    """The model at `path`, with a function in `domain` and a last node that calls `called`."""
+    model = onnx.load(path)
+    body = [onnx.helper.make_node("Identity", ["x"], ["y"])]
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model.functions.append(
+        onnx.helper.make_function(domain, name, ["x"], ["y"], body, opset_imports=opsets)
+    )
+    model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = called, domain
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def test_a_function_of_the_file_is_all_that_its_domain_gives(
+    weights: NDArray[np.float32], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    after, path = [("Identity", ["scores"], ["same"])], tmp_path / "m.onnx"
+    write_onnx(path, weights, after=after, ends=[("same", FLOAT, ["n", 10])])
+    network = open_foreign(with_function(path, "their.own", "Same", "Same"), Wishes())
+    np.testing.assert_allclose(told(network, images), answers(weights, images), atol=1e-5)
+    for domain, name, called, message in (
+        ("com.microsoft", "Same", "Gelu", "defines a function in 'com.microsoft'"),
+        ("com.ms.internal.nhwc", "Same", "Same", "defines a function in 'com.ms.internal.nhwc'"),
+        ("", "Same", "Same", "defines a function in ''"),
+        ("their.own", "Same", "Gelu", "needs operators of 'their.own'"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            open_foreign(with_function(path, domain, name, called), Wishes())
+
+
+def test_scores_are_not_turned_by_their_number_alone(
+    weights: NDArray[np.float32], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    after: Any = [("Transpose", ["scores"], ["turned"], {"perm": [1, 0]})]
+    ends: Any = [("turned", FLOAT, ["a", "b"])]
+    with pytest.raises(ModelError, match=r"5 images is \(10, 5\); the first axis"):
+        _rows(np.zeros((10, 5)), 5)
+    path = write_onnx(tmp_path / "m.onnx", weights, after=after, ends=ends)
+    network = open_foreign(path.read_bytes(), Wishes())  # of one image there is no other order
+    np.testing.assert_allclose(told(network, images), answers(weights, images), atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_three_channels_may_have_a_mean_each(layout: Layout, images: NDArray[np.uint8]) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = Pixels(layout, np.dtype(np.float32), 3, mean=mean, std=std)
+    expected = (images[..., None] / 255 - np.array(mean)) / np.array(std)  # (n, 28, 28, 3)
+    expected = expected.transpose(0, 3, 1, 2) if layout == "nchw" else expected
+    np.testing.assert_allclose(pixels.treat(images), expected, atol=1e-5)
+    assert pixels.in_words() == "--scale 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+
+
+def test_three_means_are_of_three_channels(
+    weights: NDArray[np.float32], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    three, path = Wishes(mean=(0.5, 0.4, 0.3)), tmp_path / "m.onnx"
+    assert "mean has 3 numbers; its images have one channel" in refused(
+        write_onnx(path, weights), three
+    )
+    before = [("ReduceMean", ["input", "axis"], ["ready"])]
+    constants = {"axis": np.array([1])}
+    write_onnx(path, weights, ("n", 3, 28, 28), before=before, constants=constants)
+    one, each = (open_foreign(path.read_bytes(), w) for w in (Wishes(mean=0.4), three))
+    np.testing.assert_allclose(told(each, images), told(one, images), atol=1e-5)
+    assert ("mean", "0.5,0.4,0.3") in [note[:2] for note in each.assumed]
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"mean": "0.5,0.4,0.3"})
+    said = open_foreign(model.SerializeToString(), Wishes())
+    assert said.pixels == each.pixels
+    with pytest.raises(ModelError, match="one number, or three"):
+        Wishes(std=(1.0, 2.0))
+
+
+def test_parameters_are_what_training_changes(weights: NDArray[np.float32], tmp_path: Path) -> None:
+    ten = np.ones(10, np.float32)
+    norm = dict.fromkeys(("gain", "shift", "average", "spread"), ten)
+    names = ["gain", "shift", "average", "spread"]
+    path = write_onnx(
+        tmp_path / "m.onnx",
+        weights,
+        after=[
+            ("BatchNormalization", ["scores", *names], ["normed"]),
+            ("DequantizeLinear", ["packed", "step", "zero"], ["more"]),
+            ("Add", ["normed", "more"], ["last"]),
+        ],
+        ends=[("last", FLOAT, ["n", 10])],
+        constants={
+            **norm,
+            "packed": np.zeros(10, np.uint8),
+            "step": np.ones(1, np.float32),
+            "zero": np.zeros(1, np.uint8),
+        },
+    )
+    assert count_parameters(path.read_bytes()) == 7850 + 10 + 10 + 10

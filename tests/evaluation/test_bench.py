@@ -70,7 +70,7 @@ def test_a_foreign_file_is_judged_as_its_logits_say(
     here: Path, data: Dataset, weights: NDArray[np.float32], logits: NDArray[np.float32]
 ) -> None:
     write_onnx(Path("theirs.onnx"), weights)
-    told = bench("theirs.onnx", data, out="judged")
+    told = bench("theirs.onnx", data, out="judged", validation_held_out=True)
     judged = open_judged("judged")
     assert isinstance(judged, Bench)
     saved = {split: judged.read_logits(split) for split in ("validation", "test")}
@@ -78,13 +78,12 @@ def test_a_foreign_file_is_judged_as_its_logits_say(
     temperature = fit_temperature(saved["validation"].logits, saved["validation"].labels)
     expected = measure_splits(saved, told["temperature"], told["temperature_source"])
     assert {key: told[key] for key in expected} == expected == judged.read_metrics()
-    if told["temperature"] == 1:  # it learned little of 440 images by heart
-        assert "seems to be trained on" in told["temperature_source"]
-    else:
-        assert told["temperature"] == temperature
+    assert told["temperature"] == temperature != 1
     facts = judged.read()
     assert facts["kind"] == "onnx"
-    assert facts["command"] == "fmnist bench theirs.onnx --name theirs --out judged"
+    command = "fmnist bench theirs.onnx --name theirs --out judged --validation-held-out"
+    assert facts["command"] == command
+    assert (facts["recipe"], facts["all_data"]) == (None, None)
     assert facts["parameters"] == 7850
     assert facts["file_bytes"] == Path("theirs.onnx").stat().st_size
     assert {note["what"]: note["value"] for note in facts["assumed"]} == {
@@ -113,7 +112,8 @@ def test_every_kind_of_target_gives_the_same_accuracy(
         told = bench(target, data, out=f"judged-{target.replace(':', '-')}")
         assert told["splits"]["test"]["accuracy"] == right, target
         kinds[target] = told["scores"]
-        assert ("validation" in told["splits"]) == (told["kind"] in ("onnx", "callable"))
+        assert list(told["splits"]) == ["test"]
+        assert told["temperature"] == 1
         assert (told["splits"]["test"]["loss"] is None) == (told["scores"] == "classes")
     assert kinds["shares.npz"] == "probabilities"
     assert kinds["somebodys:model.predict"] == kinds["classes.csv"] == "classes"
@@ -129,8 +129,11 @@ def test_without_a_target_the_shipped_classifier_is_judged(here: Path, data: Dat
     assert (told["kind"], told["name"]) == ("fmnist", "fmnist")
     assert told["temperature_source"] == "the file's own"
     assert list(told["splits"]) == ["test"]  # it has learned from all 60,000
-    again = bench(None, data, out="judged", name="again")  # an earlier bench may be replaced
-    assert again["splits"] == told["splits"]
+    facts = Bench(Path("judged")).read()
+    assert facts["recipe"]["name"] == "photo"
+    assert facts["all_data"] is True
+    with pytest.raises(RunError, match="says itself what it has learned from"):
+        bench(None, data, out="judged", validation_held_out=True)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +211,9 @@ def test_a_directory_of_something_else_is_left_alone(here: Path, data: Dataset) 
     with pytest.raises(RunError, match=r"mine.txt is a file"):
         bench("somebodys:scores", data, out="full/mine.txt")
     assert [path.name for path in Path("full").iterdir()] == ["mine.txt"]
+    bench("somebodys:scores", data, out="other")
+    with pytest.raises(RunError, match="other is the bench of somebodys:scores; name a new"):
+        bench("somebodys:model.predict", data, out="other")
     with pytest.raises(RunError, match="add --suite full"):
         bench("somebodys:scores", data, outliers=["x.npz"])
 
@@ -281,12 +287,90 @@ def test_the_full_suite_asks_the_model(
 ) -> None:
     asked: list[Any] = []
 
-    def measure(subject: Any, test: Any, *, outliers: Any) -> dict[str, Any]:
+    def measure(subject: Any, test: Any, **_: Any) -> dict[str, Any]:
         asked.append((subject.name, None if subject.ask is None else subject.ask(test.images)))
         return {"corruptions": None, "outliers": None, "speed": None}
 
     monkeypatch.setattr("fmnist.evaluation.bench.measure_full", measure)
+    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
     bench("somebodys:scores", data, out="judged", suite="full", name="mine")
     ((name, logits),) = asked
     assert name == "mine"
     np.testing.assert_array_equal(logits, Bench(Path("judged")).read_logits("test").logits)
+
+
+def test_an_earlier_bench_is_replaced_as_a_whole(
+    here: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench("somebodys:scores", data, out="judged", validation_held_out=True)
+    (judged := Path("judged")).joinpath("embedding-test.npz").write_bytes(b"of before")
+    assert (judged / "logits-validation.npz").exists()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "write_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench("somebodys:scores", data, out="judged", name="again")
+    for stale in ("metrics.json", "report.html", "logits-validation.npz", "embedding-test.npz"):
+        assert not (judged / stale).exists(), stale
+    told = bench("somebodys:scores", data, out="judged", name="again")
+    assert list(Bench(judged).read_metrics()["splits"]) == ["test"] == list(told["splits"])
+
+
+def test_two_without_a_name_get_two_directories(here: Path, data: Dataset) -> None:
+    folders = {bench("somebodys:scores", data)["bench"] for _ in range(2)}
+    assert len(folders) == 2
+
+
+def test_predictions_of_the_test_images_tell_nothing_of_others(
+    here: Path, data: Dataset, logits: NDArray[np.float32]
+) -> None:
+    np.savez("answers.npz", logits=logits)
+    with pytest.raises(RunError, match=r"answers.npz holds predictions of the test images alone"):
+        bench("answers.npz", data, suite="full", outliers=["x.npz"])
+    with pytest.raises(RunError, match=r"answers.npz holds no predictions of the validation"):
+        bench("answers.npz", data, validation_held_out=True)
+
+
+def test_the_full_suite_says_what_predictions_do_not_tell(
+    here: Path, data: Dataset, logits: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
+    np.savez("answers.npz", logits=logits)
+    told = bench("answers.npz", data, suite="full", out="judged")
+    assert told["corruptions"] is told["outliers"] is told["speed"] is None
+    assert told["warnings"][-1].startswith("corruptions, outliers and speed need the model itself")
+
+
+def test_a_function_may_import_when_it_is_asked(here: Path, data: Dataset) -> None:
+    Path("lazily_mine.py").write_text("from somebodys import scores")
+    Path("lazy_mine.py").write_text(
+        "def scores(images):\n    import lazily_mine\n    return lazily_mine.scores(images)\n"
+        "def stopping(images):\n    raise SystemExit(3)\n"
+    )
+    assert bench("lazy_mine:scores", data)["splits"]["test"]["accuracy"] > 0.8
+    assert str(here) not in sys.path
+    with pytest.raises(ModelError, match=r"it fails on images .* SystemExit: 3"):
+        bench("lazy_mine:stopping", data)
+    Path("script_of_mine.py").write_text("import sys\nsys.exit(0)")
+    with pytest.raises(ModelError, match=r"cannot be imported from .* SystemExit: 0"):
+        bench("script_of_mine:scores", data)
+
+
+def test_of_somebodys_function_it_is_not_known_where_it_computes(
+    here: Path, data: Dataset, weights: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def measure(subject: Any, test: Any, **_: Any) -> dict[str, Any]:
+        asked[subject.name] = (subject.threads is None, subject.device)
+        return {"corruptions": None, "outliers": None, "speed": None}
+
+    monkeypatch.setattr("fmnist.evaluation.bench.measure_full", measure)
+    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
+    write_onnx(Path("theirs.onnx"), weights)
+    for target in ("somebodys:scores", "theirs.onnx"):
+        bench(target, data, suite="full")
+    assert asked == {"somebodys:scores": (True, None), "theirs": (False, "cpu")}

@@ -54,6 +54,14 @@ def test_classes_as_people_write_them(text: str, tmp_path: Path) -> None:
         PLAIN,
         NUMBERED,
         "0,1,2,3,4,5,6,7,8,9\n" + PLAIN,
+        csv(
+            [(k, *map(float, row)) for k, row in zip(CLASSES[::-1], SHARES, strict=True)],
+            "label," + ",".join(f"p_{i}" for i in range(10)),
+        ),
+        csv(
+            [(*map(float, row), 3, i) for i, row in enumerate(SHARES)],
+            ",".join(f"class{i}" for i in range(10)) + ",prediction,y_true",
+        ),
         csv(map(list, SHARES[:, ALPHABET].tolist()), ",".join(CLASS_NAMES[i] for i in ALPHABET)),
     ],
 )
@@ -90,6 +98,9 @@ def test_arrays_of_an_npz(arrays: dict[str, Any], found: Any, tmp_path: Path) ->
         ("p.csv", b"0,1\n1,2,3\n", "line 2 has 3 columns, the first 2"),
         ("p.csv", b"id,label\n0,1\n0,2\n", "does not number the images"),
         ("p.csv", b"1,2,3\n4,5,6\n", "it has 3 columns"),
+        ("p.csv", b"7,1,2,3,4,5,6,7,8,9,1\n9,1,2,3,4,5,6,7,8,9,1\n", "it has 11 columns"),
+        ("p.csv", b"label,answer\n1,2\n4,5\n", "what is called label may be the truth"),
+        ("p.csv", b"id,label,y_true\n0,2,2\n1,5,5\n", "it has 2 columns"),
     ],
 )
 def test_what_no_predictions_are_says_why(

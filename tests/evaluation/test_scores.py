@@ -77,3 +77,17 @@ def test_what_no_answer_is_says_why(answers: Any, message: str) -> None:
 
 def test_checked_scores_keep_what_they_say() -> None:
     np.testing.assert_array_equal(check_scores(LOGITS.astype(np.float32)), LOGITS.astype("f4"))
+
+
+def test_what_is_said_to_be_probabilities_must_be() -> None:
+    shares = softmax(LOGITS)
+    assert read_scores(shares.astype(np.float16), "probabilities").kind == "probabilities"
+    for wrong, message in (
+        (LOGITS, "in -.*, so they are no probabilities, which lie in 0..1"),
+        (1 / (1 + np.exp(-LOGITS)), "row 0 sums to .* no probabilities, which sum to 1"),
+        (100 * shares, "no probabilities"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            read_scores(wrong, "probabilities")
+        with pytest.raises(ModelError, match=message):  # where validation images passed
+            to_logits(wrong, "probabilities")

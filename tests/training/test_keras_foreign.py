@@ -52,6 +52,10 @@ def nested() -> Any:
     return keras.Sequential([L.Input((784,)), body, L.Dense(10)])
 
 
+def first(scaling: Any) -> Any:
+    return keras.Sequential([L.Input((28, 28)), scaling, L.Flatten(), L.Dense(10)])
+
+
 def saved(model: Any, folder: Path) -> bytes:
     path = folder / "theirs.keras"
     with without_notices():
@@ -61,7 +65,16 @@ def saved(model: Any, folder: Path) -> bytes:
 
 @pytest.mark.parametrize(
     ("make", "layout", "scale"),
-    [(rescaled, "nhwc", 1), (plain, "nhw", 255), (branched, "nhwc", 255), (nested, "flat", 1)],
+    [
+        (rescaled, "nhwc", 1),
+        (plain, "nhw", 255),
+        (branched, "nhwc", 255),
+        (nested, "flat", 1),
+        (lambda: first(L.Rescaling(2.0, offset=-1.0)), "nhw", 255),
+        (lambda: first(L.Rescaling(1 / 127.5, offset=-1.0)), "nhw", 1),
+        (lambda: first(L.Normalization(mean=0.286, variance=0.1246)), "nhw", 255),
+        (lambda: first(L.Normalization(mean=72.9, variance=8100.0)), "nhw", 1),
+    ],
 )
 def test_a_stock_model_answers_as_keras_says(
     make: Callable[[], Any], layout: str, scale: float, garments: Dataset, tmp_path: Path
@@ -133,6 +146,18 @@ Change = Callable[[dict[str, Any]], object]
 def test_what_is_not_stock_keras_is_refused(change: Change, tmp_path: Path) -> None:
     message = refused(changed(saved(plain(), tmp_path), change))
     assert "is not on the list of stock layers, and is not loaded" in message
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_memory_is_taken_for_weights_that_no_file_holds(broken: bool, tmp_path: Path) -> None:
+    def grow(config: Any) -> None:
+        layers = config["config"]["layers"]
+        layers[2]["config"]["units"] = 10**11  # 300 TB
+        if broken:
+            layers.append({**layers[1], "config": {"name": "two", "data_format": "nonsense"}})
+
+    message = refused(changed(saved(plain(), tmp_path), grow))
+    assert ("cannot build it" if broken else "asks for 78,500,000,000,000 weights") in message
 
 
 def test_what_a_file_says_of_its_training_is_not_read(garments: Dataset, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fmnist.classifier.onnx_file import (
     SEAL,
     STANDARD_OPERATORS,
     check_parts,
+    function_names,
     parse_model,
     parts,
     read_metadata,
@@ -47,8 +48,18 @@ TYPES = {
 }
 SCORES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 CLASSES = ("tensor(int64)", "tensor(int32)")
-# Of onnx.proto's TensorProto.DataType: float, int8, float16, double, bfloat16.
-WEIGHTS = (1, 3, 10, 11, 16)
+# Of onnx.proto's TensorProto.DataType: float, uint8, int8, float16, double, bfloat16, uint4, int4.
+WEIGHTS = (1, 2, 3, 10, 11, 16, 21, 22)
+# By operator, which inputs are no parameters: what was counted of images, and how numbers are kept.
+NOT_LEARNED = {
+    b"BatchNormalization": (3, 4),
+    b"QuantizeLinear": (1, 2),
+    b"DequantizeLinear": (1, 2),
+    b"ConvInteger": (2, 3),
+    b"MatMulInteger": (2, 3),
+    b"QLinearConv": (1, 2, 4, 5, 6, 7),
+    b"QLinearMatMul": (1, 2, 4, 5, 6, 7),
+}
 # They move or retype values without changing them.
 MOVES = (b"Cast", b"Reshape", b"Transpose", b"Unsqueeze", b"Squeeze", b"Identity", b"Flatten")
 
@@ -84,8 +95,7 @@ def open_foreign(content: bytes, wishes: Wishes, *, threads: int | None = None) 
     are not the standard's, where its input is no 28 x 28 image, and where it does not run.
     """
     model = parse_model(content)
-    own = {b"".join(function.domain) for function in model.functions}
-    check_parts(model, {*OPERATORS, *own})
+    check_parts(model, OPERATORS, function_names(model))
     session = open_session(content, threads or physical_cores())
     wanted = _only_input(session)
     metadata = {key: value.decode(errors="replace") for key, value in read_metadata(model).items()}
@@ -248,7 +258,11 @@ def _run(
 
 
 def _rows(answer: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return an answer to n images as (n, 10), or as classes (n,)."""
+    """Return an answer to n images as (n, 10), or as classes (n,): its first axis is of images."""
+    if n > 1 and answer.shape[:1] != (n,):
+        raise ModelError(
+            f"its output for {n} images is {answer.shape}; the first axis must be that of images"
+        )
     if np.issubdtype(answer.dtype, np.integer) and answer.size == n:
         return answer.reshape(n)
     if answer.size != 10 * n:
@@ -260,9 +274,22 @@ def _rows(answer: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def _count_weights(model: Any) -> int:
-    """Return how many numbers the file's tensors of weights hold."""
-    tensors = (part for part in parts(model) if part.DESCRIPTOR.name == "Tensor")
-    return sum(math.prod(part.dims) for part in tensors if set(part.type) <= set(WEIGHTS))
+    """Return how many numbers the file's tensors of weights hold; a bare number is no weight."""
+    every = list(parts(model))
+    tensors = (part for part in every if part.DESCRIPTOR.name == "Tensor")
+    nodes = [part for part in every if part.DESCRIPTOR.name == "Node"]
+    apart = {name for node in nodes for name in _not_learned(node)}
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in tensors
+        if set(tensor.type) <= set(WEIGHTS) and tensor.dims and b"".join(tensor.name) not in apart
+    )
+
+
+def _not_learned(node: Any) -> list[bytes]:
+    """Return the names of a node's inputs that no training step changes."""
+    places = NOT_LEARNED.get(b"".join(node.operator), ())
+    return [name for place, name in enumerate(node.inputs) if place in places and name]
 
 
 def _scaling_inside(model: Any, name: str) -> str | None:

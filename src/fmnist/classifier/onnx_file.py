@@ -40,7 +40,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "attributes": (5, "Attribute"),
         "domain": (7, "bytes"),
     },
-    "Function": {"nodes": (7, "Node"), "domain": (10, "bytes"), "attributes": (11, "Attribute")},
+    "Function": {
+        "name": (1, "bytes"),
+        "nodes": (7, "Node"),
+        "domain": (10, "bytes"),
+        "attributes": (11, "Attribute"),
+    },
     "Attribute": {
         "tensor": (5, "Tensor"),
         "graph": (6, "Graph"),
@@ -67,6 +72,11 @@ _PLAIN = {
     "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
     "float": descriptor_pb2.FieldDescriptorProto.TYPE_FLOAT,
 }
+# Domains, with those below them, that are the standard's or ONNX Runtime's own.
+_TAKEN = (
+    *(b"ai.onnx", b"com.microsoft", b"com.ms", b"com.intel", b"com.amd", b"com.xilinx"),
+    b"org.pytorch.aten",
+)
 _MORE = "it holds functions, training graphs or sparse tensors"
 
 
@@ -127,8 +137,33 @@ def parts(message: Message) -> Iterator[Any]:
                 yield from parts(value)
 
 
-def check_parts(model: Message, domains: Collection[bytes]) -> None:
-    """Raise ModelError where a model refers outside itself or to operators not of `domains`."""
+def function_names(model: Any) -> set[tuple[bytes, bytes]]:
+    """Return the functions that a model defines, as domain and name.
+
+    Raises ModelError where one stands in a domain that is somebody else's: ONNX Runtime would take
+    the domain for known, and find its own operators there.
+    """
+    names = set()
+    for function in model.functions:
+        if len(function.domain) > 1 or len(function.name) != 1:
+            raise ModelError("a function of it has no name, or several")
+        domain = b"".join(function.domain)
+        if not domain or (domain + b".").startswith(tuple(family + b"." for family in _TAKEN)):
+            raise ModelError(
+                f"it defines a function in {domain.decode(errors='replace')!r}, whose operators "
+                "are others'; only standard ONNX is loaded"
+            )
+        names.add((domain, function.name[0]))
+    return names
+
+
+def check_parts(
+    model: Message, domains: Collection[bytes], functions: Collection[tuple[bytes, bytes]] = ()
+) -> None:
+    """Raise ModelError where a model refers outside itself.
+
+    Operators must be of `domains`, or be `functions`, each a domain and a name.
+    """
     for part in parts(model):
         kind = part.DESCRIPTOR.name
         if kind == "Tensor" and (part.external_data or any(part.data_location)):
@@ -136,11 +171,22 @@ def check_parts(model: Message, domains: Collection[bytes]) -> None:
                 "its weights lie in another file; it must be one file (onnx.save writes one of "
                 "what onnx.load reads, torch.onnx.export with external_data=False)"
             )
-        if kind == "Node" and any(domain not in domains for domain in part.domain):
-            domain = part.domain[0].decode(errors="replace")
-            raise ModelError(f"it needs operators of {domain!r}; only standard ONNX is loaded")
+        if kind == "Node":
+            _check_operator(part, domains, functions)
         if kind == "Outside":
             raise ModelError(_MORE)
+
+
+def _check_operator(
+    node: Any, domains: Collection[bytes], functions: Collection[tuple[bytes, bytes]]
+) -> None:
+    for domain in node.domain:
+        called = [(domain, operator) for operator in node.operator]
+        if domain not in domains and not (called and set(called) <= set(functions)):
+            raise ModelError(
+                f"it needs operators of {domain.decode(errors='replace')!r}; only standard ONNX "
+                "is loaded"
+            )
 
 
 def _parse_facts(text: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fmnist.errors import ModelError
 
+Levels: TypeAlias = float | tuple[float, ...]  # of all channels, or of each
 Layout: TypeAlias = Literal["nchw", "nhwc", "nhw", "flat"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 SIDE = 28  # pixels
@@ -30,22 +31,32 @@ class Wishes:
 
     layout: Layout | None = None
     scale: float | None = None  # what pixels 0..255 are divided by
-    mean: float | None = None  # what is then taken away
-    std: float | None = None  # what that is then divided by
+    mean: Levels | None = None  # what is then taken away
+    std: Levels | None = None  # what that is then divided by
 
     def __post_init__(self) -> None:
         """Raise ModelError for what no image can be treated with."""
-        for name in ("scale", "std"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ModelError(f"{name} must be above 0 and finite, not {value}")
-        if self.mean is not None and not math.isfinite(self.mean):
-            raise ModelError(f"mean must be finite, not {self.mean}")
+        for name in ("scale", "mean", "std"):
+            for value in _each(getattr(self, name)):
+                if not math.isfinite(value):
+                    raise ModelError(f"{name} must be finite, not {value}")
+                if name != "mean" and value <= 0:
+                    raise ModelError(f"{name} must be above 0, not {value}")
+        for name in ("mean", "std"):
+            if len(_each(getattr(self, name))) not in (0, 1, 3):
+                raise ModelError(f"{name} must be one number, or three for three channels")
         if self.layout not in (None, *LAYOUTS):
             raise ModelError(f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}")
 
     def __bool__(self) -> bool:
         return self != Wishes()
+
+    def words(self) -> list[tuple[str, str]]:
+        """Return what is said, as names of options and their values."""
+        said = {"layout": self.layout} if self.layout else {}
+        numbers = {"scale": self.scale, "mean": self.mean, "std": self.std}
+        known = {name: levels_in_words(v) for name, v in numbers.items() if v is not None}
+        return [*said.items(), *known.items()]
 
 
 @dataclass(frozen=True)
@@ -56,18 +67,19 @@ class Pixels:
     dtype: np.dtype[Any]
     channels: int = 1  # 3: the grey image three times
     scale: float = 255.0
-    mean: float = 0.0
-    std: float = 1.0
+    mean: Levels = 0.0
+    std: Levels = 1.0
 
     def treat(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return images (n, 28, 28) uint8 in the network's layout and type."""
-        values: NDArray[Any] = images
+        values = self._arranged(images)
         if (self.scale, self.mean, self.std) != (1.0, 0.0, 1.0):
             # In float32, as people's own code divides.
-            values = (images.astype(np.float32) / np.float32(self.scale) - self.mean) / self.std
-        return self._arranged(values).astype(self.dtype, copy=False)
+            shares = values.astype(np.float32) / np.float32(self.scale)
+            values = (shares - self._by_channel(self.mean)) / self._by_channel(self.std)
+        return values.astype(self.dtype, copy=False)
 
-    def _arranged(self, values: NDArray[Any]) -> NDArray[Any]:
+    def _arranged(self, values: NDArray[np.uint8]) -> NDArray[Any]:
         n = len(values)
         if self.layout == "flat":
             return values.reshape(n, SIDE * SIDE)
@@ -76,12 +88,36 @@ class Pixels:
         axis = 1 if self.layout == "nchw" else 3
         return np.repeat(np.expand_dims(values, axis), self.channels, axis)
 
+    def _by_channel(self, levels: Levels) -> Any:
+        """Return levels in a shape that goes with images as `_arranged`."""
+        if not isinstance(levels, tuple):
+            return levels
+        each = np.array(levels, np.float32)
+        return each.reshape(-1, 1, 1) if self.layout == "nchw" else each
+
     def in_words(self) -> str:
         """Return the options that ask for this scale."""
         words = f"--scale {self.scale:g}"
         if (self.mean, self.std) != (0.0, 1.0):
-            words += f" --mean {self.mean:g} --std {self.std:g}"
+            words += f" --mean {levels_in_words(self.mean)} --std {levels_in_words(self.std)}"
         return words
+
+
+def _each(levels: Levels | None) -> tuple[float, ...]:
+    if levels is None:
+        return ()
+    return levels if isinstance(levels, tuple) else (levels,)
+
+
+def levels_in_words(levels: Levels) -> str:
+    """Return one number, or three with commas, as the command line takes them."""
+    return ",".join(f"{value:.12g}" for value in _each(levels))
+
+
+def read_levels(text: str) -> Levels:
+    """Return the number, or the numbers between commas, of a text; ValueError if it has others."""
+    values = tuple(float(part) for part in text.split(","))
+    return values[0] if len(values) == 1 else values
 
 
 def layouts_of(shape: Sequence[int | None]) -> Iterator[tuple[Layout, int]]:
@@ -125,19 +161,22 @@ def choose_scale(
             value, because = 1.0, inside
         if value is None:
             value, because = default, "assumed, as nothing says otherwise"
+        if isinstance(value, tuple) and pixels.channels != len(value):
+            raise ModelError(f"{name} has {len(value)} numbers; its images have one channel")
         found[name] = value
-        assumed.append(Assumption(name, f"{value:g}", because))
+        assumed.append(Assumption(name, levels_in_words(value), because))
     return dataclasses.replace(pixels, **found), assumed
 
 
-def _number(name: str, wishes: Wishes, metadata: Mapping[str, str]) -> tuple[float | None, str]:
-    wished = getattr(wishes, name)
+def _number(name: str, wishes: Wishes, metadata: Mapping[str, str]) -> tuple[Levels | None, str]:
+    wished: Levels | None = getattr(wishes, name)
     if wished is not None:
-        return float(wished), "as you say"
+        return wished, "as you say"
     if name not in metadata:
         return None, ""
     try:
-        said = {name: float(metadata[name])}
+        text = metadata[name]
+        said = {name: float(text) if name == "scale" else read_levels(text)}
         Wishes(**said)  # type: ignore[arg-type]
     except (ValueError, ModelError) as error:
         raise ModelError(

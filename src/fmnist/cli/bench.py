@@ -1,13 +1,19 @@
 """The verb `bench`."""
 
+import contextlib
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmnist import tables
-from fmnist.cli.options import DataDir, Json, Quiet, set_log_level, show
+from fmnist import console, tables
+from fmnist.cli.options import DataDir, Json, Quiet, SuiteChoice, set_log_level, show
+from fmnist.errors import ModelError
+
+if TYPE_CHECKING:
+    from fmnist.classifier.pixels import Layout, Levels, Wishes
 
 
 class LayoutChoice(StrEnum):
@@ -25,13 +31,6 @@ class ScoresChoice(StrEnum):
     auto = "auto"
     logits = "logits"
     probabilities = "probabilities"
-
-
-class SuiteChoice(StrEnum):
-    """How much is measured."""
-
-    basic = "basic"
-    full = "full"
 
 
 def bench(
@@ -68,17 +67,31 @@ def bench(
         ),
     ] = None,
     mean: Annotated[
-        float | None,
-        typer.Option(help="Then this is taken away. [default: 0]", show_default=False),
+        str | None,
+        typer.Option(
+            help="Then this is taken away: a number, or three as R,G,B. [default: 0]",
+            show_default=False,
+        ),
     ] = None,
     std: Annotated[
-        float | None,
-        typer.Option(help="Then they are divided by this. [default: 1]", show_default=False),
+        str | None,
+        typer.Option(
+            help="Then they are divided by this: a number, or three. [default: 1]",
+            show_default=False,
+        ),
     ] = None,
     scores: Annotated[
         ScoresChoice,
         typer.Option(help="What the ten numbers are; auto: told from their range and sum."),
     ] = ScoresChoice.auto,
+    validation_held_out: Annotated[
+        bool,
+        typer.Option(
+            "--validation-held-out",
+            help="The model did not learn from our 5,000 validation images: judge it on these too, "
+            "and let them give the temperature.",
+        ),
+    ] = False,
     suite: Annotated[
         SuiteChoice, typer.Option(help="full: corruptions, outliers and speed too.")
     ] = SuiteChoice.basic,
@@ -88,6 +101,7 @@ def bench(
             metavar="PATH",
             help="With --suite full: images of no class, as .npz with x, IDX file or folder; "
             "may be repeated.",
+            exists=True,
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -98,22 +112,54 @@ def bench(
 
     Example: `fmnist bench theirs.onnx --mean 0.286 --std 0.353`
     """
-    for option, value in (("--scale", scale), ("--std", std)):
-        if value is not None and not value > 0:
-            raise typer.BadParameter("must be above 0", param_hint=option)
+    if outliers and suite != SuiteChoice.full:
+        raise typer.BadParameter("add --suite full", param_hint="--outliers")
     set_log_level(quiet)
-    from fmnist.classifier.pixels import Wishes
+    wishes = _wishes(layout, scale, mean, std)
     from fmnist.data import load_dataset
     from fmnist.evaluation.bench import bench as judge
 
-    result = judge(
-        target,
-        load_dataset(data_dir),
-        out=out,
-        name=name,
-        wishes=Wishes(layout.value if layout else None, scale, mean, std),
-        scores=scores.value,
-        suite=suite.value,
-        outliers=outliers or (),
-    )
+    with contextlib.nullcontext(_silent) if quiet else console.doing() as watch:
+        result = judge(
+            target,
+            load_dataset(data_dir),
+            out=out,
+            name=name,
+            wishes=wishes,
+            scores=scores.value,
+            validation_held_out=validation_held_out,
+            suite=suite.value,
+            outliers=outliers or (),
+            watch=watch,
+        )
     show(result, tables.print_bench, as_json)
+
+
+def _silent(_: str) -> None:
+    """Show nothing of what is being done."""
+
+
+def _wishes(
+    layout: LayoutChoice | None, scale: float | None, mean: str | None, std: str | None
+) -> "Wishes":
+    from fmnist.classifier.pixels import Wishes
+
+    if scale is not None and not 0 < scale < math.inf:
+        raise typer.BadParameter("must be above 0 and finite", param_hint="--scale")
+    chosen: Layout | None = layout.value if layout else None
+    return Wishes(chosen, scale, _levels("--mean", mean), _levels("--std", std))
+
+
+def _levels(option: str, text: str | None) -> "Levels | None":
+    """Return a number, or three between commas; bad usage where it is neither."""
+    from fmnist.classifier.pixels import Wishes, read_levels
+
+    if text is None:
+        return None
+    try:
+        levels = read_levels(text)
+        Wishes(**{option.removeprefix("--"): levels})  # type: ignore[arg-type]
+    except (ValueError, ModelError) as error:
+        said = error if isinstance(error, ModelError) else f"{text!r} is no number, nor three"
+        raise typer.BadParameter(str(said), param_hint=option) from error
+    return levels

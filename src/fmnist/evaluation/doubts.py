@@ -4,7 +4,6 @@ Labels serve here to refuse and to warn, never to choose how a model is asked.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ CHANCE = 0.15  # a share of right answers that guessing does not pass on 10,000 
 BETTER = 0.1  # by so much other labels must fit better to be the ones that were meant
 MEANT = 2 / 3  # and to so many of the images
 SUSPICIOUS = 0.98  # the highest single network published on today's data: 0.9691 (arXiv 2006.09042)
-LEAKED = 4.0  # standard errors between accuracies on validation and test
 # How often each digit is in MNIST's test split (Y. LeCun's t10k-labels-idx1-ubyte).
 MNIST = np.array([980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
 # Ways to scale pixels that people train with: 0..1, 0..255, -1..1, by the mean and standard
@@ -167,17 +165,6 @@ def steadiness(answer: Callable[[NDArray[np.uint8]], Logits], data: Dataset) -> 
             "its answer to an image depends on the images it is asked about together: is batch "
             "norm still in training mode (model.eval())?"
         )
-
-
-def seems_leaked(validation: float, test: float, data: Dataset) -> bool:
-    """Tell whether accuracies (0..1) say that a model has learned from the validation images.
-
-    That is where the two differ by more than LEAKED standard errors of two independent shares.
-    """
-    counts = len(data.indices("validation")), len(data.test_labels)
-    share = (validation * counts[0] + test * counts[1]) / sum(counts)
-    error = math.sqrt(share * (1 - share) * (1 / counts[0] + 1 / counts[1]))
-    return validation - test > LEAKED * error
 
 
 def too_good(right: float) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from fmnist.classifier.pixels import Assumption
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError
+from fmnist.evaluation.arrays import unpack_arrays
 
 KEYS = ("logits", "probabilities", "scores", "predictions")
 LIMIT_BYTES = 128 * 2**20  # 70,000 rows of ten numbers as text are a tenth of that
-PREDICTED = ("prediction", "predictions", "predicted", "pred", "y_pred", "class_index", "label")
+PREDICTED = ("prediction", "predictions", "predicted", "pred", "y_pred", "class_index")
 INDEX = ("", "index", "id", "image", "imageid", "image_id", "row", "unnamed: 0")
 _BY_NAME = {name.lower(): index for index, name in enumerate(CLASS_NAMES)}
 
@@ -46,17 +46,11 @@ def _read(path: Path) -> bytes:
 
 def _of_npz(content: bytes) -> tuple[NDArray[Any], list[Assumption]]:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            if sum(member.file_size for member in packed.infolist()) > LIMIT_BYTES:
-                raise ModelError(f"it unpacks to over {LIMIT_BYTES // 2**20} MiB")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            name = _key(file.files)
-            array: NDArray[Any] = file[name]
-    except ModelError:
-        raise
-    except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
-        raise ModelError(f"it is no whole .npz file of plain arrays ({error})") from error
-    return array, [Assumption("array", name, f"one of {', '.join(sorted(file.files))}")]
+        arrays = unpack_arrays(content, LIMIT_BYTES)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    name = _key(list(arrays))
+    return arrays[name], [Assumption("array", name, f"one of {', '.join(sorted(arrays))}")]
 
 
 def _key(names: Sequence[str]) -> str:
@@ -79,7 +73,7 @@ def _of_csv(content: bytes) -> tuple[NDArray[Any], list[Assumption]]:
     if not body:
         raise ModelError("it holds no rows")
     table = _table(body, 1 if header is None else 2)
-    names = [str(at) for at in range(width)] if header is None else header
+    names = [""] * width if header is None else header
     assumed = [Assumption("header", "no" if header is None else "yes", "its first line")]
     table, names, of_index = _without_index(table, names, header is not None)
     table, of_columns = _chosen_columns(table, names)
@@ -170,10 +164,22 @@ def _chosen_columns(
         return table, []
     if table.shape[1] == 1:
         return table[:, 0], []
+    if ten := _ten_numbered(names):
+        said = f"{names[ten[0]]} to {names[ten[9]]}"
+        return table[:, ten], [Assumption("columns", said, "the header numbers the classes")]
     found = next((name for name in PREDICTED if name in names), None)
     if found is None:
         raise ModelError(
             f"it has {table.shape[1]} columns; there must be one of classes or ten of scores, "
-            "and an index before them if you like"
+            "and an index before them if you like; of several, name one prediction (what is called "
+            "label may be the truth)"
         )
     return table[:, names.index(found)], [Assumption("column", found, "its name in the header")]
+
+
+def _ten_numbered(names: Sequence[str]) -> list[int] | None:
+    """Return the places of ten columns that the header numbers 0 to 9, after the same word."""
+    words = {name[:-1] for name in names if name[-1:] == "0"}
+    found = [[f"{word}{index}" for index in range(10)] for word in sorted(words)]
+    whole = [ten for ten in found if set(ten) <= set(names)]
+    return [names.index(name) for name in whole[0]] if len(whole) == 1 else None

@@ -31,7 +31,7 @@ def read_scores(answers: Any, wished: Wished = "auto") -> Scores:
 
     A softmax of the logits of probabilities gives these back. Those of bare classes are 1 and 0, of
     which nothing but the largest means anything. Raises ModelError for other shapes and types, for
-    what is not finite, and for classes outside 0..9.
+    what is not finite, for classes outside 0..9, and where the user says probabilities of others.
     """
     values = check_scores(answers)
     if values.ndim == 1:
@@ -78,17 +78,38 @@ def tell_kind(values: NDArray[np.float64]) -> tuple[Kind, str]:
 
 
 def to_logits(values: NDArray[np.float64], kind: Kind) -> NDArray[np.float32]:
-    """Return scores (n, 10) of a kind, or classes (n,), as logits (n, 10) of the same classes."""
+    """Return scores (n, 10) of a kind, or classes (n,), as logits (n, 10) of the same classes.
+
+    Raises ModelError where probabilities do not lie in 0..1 or do not sum to 1.
+    """
     if values.ndim == 1:
         return _one_hot(values)
     if kind == "classes":
         return _one_hot(values.argmax(axis=1))
+    if kind == "probabilities":
+        _check_probabilities(values)
     best = values.argmax(axis=1)
     scores = np.log(np.maximum(values, LEAST)) if kind == "probabilities" else values
     logits = scores.astype(np.float32)
     tied = np.flatnonzero(logits.argmax(axis=1) != best)  # two that float32 cannot tell apart
     logits[tied, best[tied]] = np.nextafter(logits[tied].max(axis=1), np.float32(np.inf))
     return logits
+
+
+def _check_probabilities(values: NDArray[np.float64]) -> None:
+    least, most = float(values.min(initial=0)), float(values.max(initial=0))
+    if least < -SUM_TOLERANCE or most > 1 + SUM_TOLERANCE:
+        raise ModelError(
+            f"the scores lie in {least:.4g}..{most:.4g}, so they are no probabilities, which lie "
+            "in 0..1"
+        )
+    sums = values.sum(axis=1)
+    off = np.flatnonzero(abs(sums - 1) > SUM_TOLERANCE)
+    if len(off):
+        row = int(off[0])
+        raise ModelError(
+            f"row {row} sums to {sums[row]:.4g}, so the scores are no probabilities, which sum to 1"
+        )
 
 
 def _numbers(answers: Any) -> NDArray[Any]:

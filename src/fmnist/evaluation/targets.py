@@ -1,9 +1,6 @@
 """What `fmnist bench` is pointed at: a file, or a function that the user names, to what answers."""
 
 import hashlib
-import importlib
-import operator
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from fmnist.classifier.pixels import Assumption, Pixels, Wishes
 from fmnist.errors import FmnistError, MissingExtra, ModelError
 from fmnist.evaluation.onnx_cost import onnx_multiply_adds
 from fmnist.evaluation.prediction_file import read_predictions
+from fmnist.imports import FAILURES, current_directory_first, import_named, in_one_line
 
 Answer: TypeAlias = Callable[[NDArray[np.uint8]], Any]
 Kind: TypeAlias = Literal["fmnist", "onnx", "keras", "callable", "predictions"]
@@ -197,21 +195,20 @@ def _network(path: Path, content: bytes, kind: Kind, network: Foreign) -> Target
 
 def _imported(text: str) -> Answer:
     """Return the function that "module:function" names, looked up from the current directory."""
-    module, _, attribute = text.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    here = Path.cwd()
     try:
-        found = operator.attrgetter(attribute)(importlib.import_module(module))
-    except FmnistError:
-        raise
-    except Exception as error:  # anything may go wrong in a person's own code
-        reason = f"{type(error).__name__}: {error}"
-        raise ModelError(f"{text} cannot be imported from {here}: {reason}") from error
-    finally:
-        sys.path.remove(here)
+        found = import_named(text)
+    except ImportError as error:
+        raise ModelError(f"{text} cannot be imported from {here}: {error}") from error
     if not callable(found) or isinstance(found, type):
         raise ModelError(f"{text} is {type(found).__name__}, not a function of images")
-    return _guarded(found)
+    answer = _guarded(found)
+
+    def looking_here(images: NDArray[np.uint8]) -> Any:
+        with current_directory_first(here):  # where it imports only when it is asked
+            return answer(images)
+
+    return looking_here
 
 
 def _guarded(function: Callable[[Any], Any]) -> Answer:
@@ -222,8 +219,8 @@ def _guarded(function: Callable[[Any], Any]) -> Answer:
             return function(images.copy())
         except FmnistError:
             raise
-        except Exception as error:  # anything may go wrong in a person's own code
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        except FAILURES as error:
+            reason = in_one_line(error)
             raise ModelError(f"it fails on images {images.shape} uint8: {reason}") from error
 
     return answer

@@ -25,7 +25,9 @@ from fmnist.training.keras_backend import keras, without_notices
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MOST_BYTES = 1024 * 2**20  # unpacked
+MOST_WEIGHTS = MOST_BYTES // 4
 BATCH = 250
+SMALL, LARGE = 0.1, 2.0  # what only pixels 0..255 are multiplied by, and have as their mean
 
 MODELS = ("Sequential", "Functional")
 LAYERS = frozenset(
@@ -101,15 +103,29 @@ def _build(config: Any) -> Any:
     # Not what it says of its training ("compile_config"), nor how it was built.
     stock = {key: config.get(key) for key in ("module", "class_name", "config", "registered_name")}
     try:
-        with without_notices():
-            model = keras.saving.deserialize_keras_object(stock, safe_mode=True)
-            if not model.built:
-                model.build((None, *_input_shape(model)))
+        # In this scope weights have shapes, and take no memory until it is left.
+        with without_notices(), keras.StatelessScope():
+            try:
+                return _built(stock)
+            except Exception:
+                keras.utils.clear_session()  # forgets them, so that none is made
+                raise
     except ModelError:
         raise
     except Exception as error:  # whatever a layer says to values that it does not know
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"Keras {keras.__version__} cannot build it: {reason}") from error
+
+
+def _built(stock: Mapping[str, Any]) -> Any:
+    model = keras.saving.deserialize_keras_object(stock, safe_mode=True)
+    if not model.built:
+        model.build((None, *_input_shape(model)))
+    if model.count_params() > MOST_WEIGHTS:
+        raise ModelError(
+            f"its config asks for {model.count_params():,} weights; no file that is read holds "
+            f"over {MOST_WEIGHTS:,}"
+        )
     return model
 
 
@@ -232,16 +248,27 @@ def _layout(shape: tuple[int | None, ...], wishes: Wishes) -> tuple[Pixels, str]
 
 
 def _scaling_inside(model: Any) -> str | None:
-    """Return in words what tells that the network takes pixels 0..255, if a layer does."""
+    """Return in words what tells that the network takes pixels 0..255, if its first steps do."""
     for layer in model.layers:
         kind = type(layer).__name__
-        if kind in ("Rescaling", "Normalization"):
-            return f"its layer {kind} scales"
         if kind in MODELS:  # a network as a layer
             return _scaling_inside(layer)
+        if kind in ("Rescaling", "Normalization"):
+            return _in_words(layer)
         if getattr(layer, "weights", None):
             return None
     return None
+
+
+def _in_words(layer: Any) -> str | None:
+    """Return what a first scaling says of the pixels that come in; None if they are small."""
+    if type(layer).__name__ == "Rescaling":
+        scale = float(np.max(layer.scale))
+        return f"its layer Rescaling multiplies by {scale:.4g}" if scale < SMALL else None
+    if layer.invert:
+        return None
+    mean = float(np.max(keras.ops.convert_to_numpy(layer.mean)))
+    return f"its layer Normalization takes away {mean:.4g}" if mean > LARGE else None
 
 
 def _answers(model: Any, values: NDArray[Any]) -> NDArray[Any]:
@@ -249,7 +276,7 @@ def _answers(model: Any, values: NDArray[Any]) -> NDArray[Any]:
     told = []
     for at in range(0, len(values), BATCH):
         try:
-            scores = model(values[at : at + BATCH], training=False)
+            scores = model.predict_on_batch(values[at : at + BATCH])  # compiled, as in use
         except Exception as error:  # a layer that does not take what the one before gives
             reason = str(error).strip().partition("\n")[0]
             raise ModelError(f"it fails on images {values.shape}: {reason}") from error
