@@ -93,7 +93,7 @@ def test_the_verbs_print_what_the_page_says(
         "train": ["train", "tiny:TINY", "--out", "run", "--quiet"],
         "train --seeds": ["train", "tiny:TINY", "--seeds", "2", "--out", "seeds", "--quiet"],
         "compare": ["compare", "seeds/seed-0", "seeds/seed-1"],
-        "leaderboard": ["leaderboard", "seeds"],
+        "leaderboard": ["leaderboard", "seeds", "--audit", "audit"],
         "evaluate": ["evaluate", "run", "--recipe", "tiny:TINY", "--suite", "full"],
         "bench": ["bench", "--quiet"],
         "audit": ["audit", "--score", "run"],

@@ -1,5 +1,6 @@
 """A recipe's score is what its results file says, and that file says how it was made."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,35 @@ def test_sprint_wins_its_race() -> None:
         run["accuracy"] for run in race["runs"]["sprint"]
     ]
     assert scores["git_commit"] == race["git_commit"]
+
+
+def _measured(name: str) -> dict[str, Any]:
+    """What a benchmark found; the test is skipped where it was not run yet."""
+    if not (ROOT / "benchmarks" / "results" / f"{name}.json").exists():
+        pytest.skip(f"benchmarks/results/{name}.json is not there")
+    return results(name)
+
+
+def test_the_audit_finds_what_people_found() -> None:
+    file = _measured("label_audit")
+    assert not file["git_commit"].endswith("-dirty")
+    assert [audit["seed"] for audit in file["audits"]] == list(range(len(file["audits"])))
+    for audit in file["audits"]:
+        assert audit["known"]["in_top_percent"] >= 5
+        assert len(audit["known"]["indices"]) == 7
+        assert audit["seconds"] < 15 * 60
+    first, as_many, _ = file["planted"]["at"]
+    assert as_many["first"] == file["planted"]["planted"] == 2 * first["first"]
+    assert first["precision"] >= 0.9
+
+
+def test_the_full_suite_takes_under_five_minutes() -> None:
+    file = _measured("full_suite")
+    assert not file["git_commit"].endswith("-dirty")
+    assert file["machine"]["cores"] <= 2
+    assert file["seconds"]["max"] < 5 * 60
+    assert file["page_bytes"] <= 5_000_000
+    assert file["found"]["corruptions"]["images_asked"] == 15 * 10_000 + 40 * 2_000
+    assert len(file["found"]["outliers"]) >= 3  # noise, shapes and a set of others'
+    shipped = (ROOT / "src" / "fmnist" / "classifier" / "fmnist.onnx").read_bytes()
+    assert file["sha256"] == hashlib.sha256(shipped).hexdigest()

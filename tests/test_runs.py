@@ -1,3 +1,4 @@
+import functools
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmnist.errors import RunError
-from fmnist.runs import Run, SplitLogits, create_run, open_run
+from fmnist.runs import Run, SeedRuns, SplitLogits, claim_folder, create_run, open_run
 
 THREADS = 8
 
@@ -60,11 +61,11 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def race(ask: Callable[[], Run]) -> list[Run | RunError]:
+def race(ask: Callable[[], Any]) -> list[Any]:
     """What each of THREADS threads got that asked at the same moment."""
     together = threading.Barrier(THREADS)
 
-    def attempt(_: int) -> Run | RunError:
+    def attempt(_: int) -> Any:
         together.wait()
         try:
             return ask()
@@ -76,13 +77,16 @@ def race(ask: Callable[[], Run]) -> list[Run | RunError]:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_of_many_that_ask_for_one_directory_one_gets_it(tmp_path: Path, exists: bool) -> None:
+@pytest.mark.parametrize("lock", ["lock", "checkpoint/lock"])
+def test_of_many_that_ask_for_one_directory_one_gets_it(
+    tmp_path: Path, lock: str, exists: bool
+) -> None:
     for attempt in range(20):
         folder = tmp_path / str(attempt)
         if exists:
             folder.mkdir()
-        answers = race(lambda folder=folder: create_run(folder, "classic", 0))  # type: ignore[misc]
-        assert sum(isinstance(answer, Run) for answer in answers) == 1
+        answers = race(functools.partial(claim_folder, folder, "any", lock))
+        assert sum(isinstance(answer, Path) for answer in answers) == 1
         refusals = [str(answer) for answer in answers if isinstance(answer, RunError)]
         assert all("with --out" in refusal for refusal in refusals)
 
@@ -91,11 +95,23 @@ def test_default_directories_are_all_different(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = {answer.folder for answer in race(lambda: create_run(None, "my recipe/π", 3))}  # type: ignore[union-attr]
+    folders = {answer.folder for answer in race(lambda: create_run(None, "my recipe/π", 3))}
     assert len(folders) == THREADS
     for folder in folders:
         assert folder.is_dir()
         assert re.fullmatch(r"runs/my-recipe--s3-\d{8}-\d{6}(-\d)?", folder.as_posix())
+
+
+def test_a_claim_is_a_file_that_can_be_locked(tmp_path: Path) -> None:
+    folder = claim_folder(tmp_path / "a", "")
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert (create_run(tmp_path / "b", "classic", 0).checkpoints / "lock").is_file()
+    with pytest.raises(RunError, match="is not empty; name a new directory with --out"):
+        claim_folder(folder, "")
+    plan = {**dict.fromkeys(SeedRuns.PLAN), "named": "sprint"}
+    SeedRuns(folder).write(plan)
+    with pytest.raises(RunError, match=f"seeds that go on with: fmnist train --resume {folder}"):
+        claim_folder(folder, "")
 
 
 def test_an_empty_directory_is_taken_and_a_full_one_refused(tmp_path: Path) -> None:
@@ -151,6 +167,11 @@ def test_a_damaged_run_json_is_refused(run: Run, content: bytes, message: str) -
     with pytest.raises(RunError, match=message) as told:
         open_run(run.folder)
     assert "\n" not in str(told.value)
+
+
+def test_what_was_asked_beside_a_run_is_not_in_its_total(run: Run) -> None:
+    run.set_seconds(evaluate=2.0, suite=100.0)
+    assert run.read()["seconds"] == {"train": 60.5, "evaluate": 2.0, "total": 62.5, "suite": 100.0}
 
 
 def test_the_time_to_predictions_is_that_of_what_they_need(run: Run) -> None:
@@ -213,6 +234,8 @@ def test_commands_in_messages_are_fit_for_a_shell(tmp_path: Path) -> None:
     run.write({**FACTS, "named": "mine:RECIPE"})
     with pytest.raises(RunError, match=f"fmnist evaluate '{run.folder}' --recipe mine:RECIPE"):
         run.read_logits("test")
+    with pytest.raises(RunError, match=f"evaluate '{run.folder}' --split validation --recipe mine"):
+        run.read_logits("validation")
     run.write({**FACTS, "named": "mine:RECIPE", "state": "training"})
     with pytest.raises(RunError, match=f"fmnist train mine:RECIPE --resume '{run.folder}'"):
         create_run(run.folder, "classic", 0)

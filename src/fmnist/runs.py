@@ -37,6 +37,7 @@ WEIGHTS = {"torch": "weights.safetensors", "keras": "model.keras"}  # by engine
 PHASES = ("data", "setup", "train", "checkpoint", "validation", "predict", "evaluate", "report")
 # From the files of the data set to predictions of the test split, which is what a race is timed by.
 TO_PREDICTIONS = ("data", "setup", "train", "checkpoint", "predict")
+ASIDE = ("suite",)  # asked for beside a run, so no part of what it took
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,23 @@ class Judged:
         """Return the facts of who was judged."""
         raise NotImplementedError
 
-    def _how_to_judge(self) -> str:
+    def how_to_judge(self, split: str | None = None) -> str:
+        """Return what to run to have this judged, on `split` alone where that spares the test."""
         raise NotImplementedError
 
     def read_logits(self, split: str) -> SplitLogits:
         """Return the saved logits of a split."""
         path = self.folder / f"logits-{split}.npz"
         if not path.exists():
-            raise RunError(f"{path} is missing; {self._how_to_judge()}")
+            raise RunError(f"{path} is missing; {self.how_to_judge(split)}")
         content = io.BytesIO(path.read_bytes())
         try:
             with np.load(content, allow_pickle=False) as file:
                 logits = SplitLogits(file["logits"], file["labels"], file["indices"])
         except Exception as error:  # zipfile and numpy raise a dozen kinds at damaged bytes
-            raise RunError(f"{path} is damaged; {self._how_to_judge()}") from error
+            raise RunError(f"{path} is damaged; {self.how_to_judge(split)}") from error
         if not logits.is_sound():
-            raise RunError(f"{path} is damaged; {self._how_to_judge()}")
+            raise RunError(f"{path} is damaged; {self.how_to_judge(split)}")
         return logits
 
     def write_logits(self, split: str, logits: SplitLogits) -> None:
@@ -106,7 +108,7 @@ class Judged:
         """Return metrics.json."""
         path = self.folder / "metrics.json"
         if not path.exists():
-            raise RunError(f"{path} is missing; {self._how_to_judge()}")
+            raise RunError(f"{path} is missing; {self.how_to_judge()}")
         return _read_json(path)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -126,8 +128,12 @@ class Bench(Judged):
         """Replace bench.json."""
         _write_json(self.folder / "bench.json", facts)
 
-    def _how_to_judge(self) -> str:
-        return f"run again: {self.read()['command']}"
+    def how_to_judge(self, split: str | None = None) -> str:
+        """Return the command that made it, and what it lacked to judge on "validation"."""
+        again = f"run again: {self.read()['command']}"
+        if split != "validation":
+            return again
+        return f"{again} --validation-held-out, if it is a model that never learned from these"
 
 
 @dataclass(frozen=True)
@@ -140,16 +146,18 @@ class Run(Judged):
         own = f"{named} " if ":" in named else ""
         return f"fmnist train {own}--resume {self.argument}"
 
-    def evaluate_command(self) -> str:
-        """Return the command that judges the run."""
+    def evaluate_command(self, split: str | None = None) -> str:
+        """Return the command that judges the run; for "validation" it leaves the test unread."""
         named = self.read()["named"]
         own = f" --recipe {named}" if ":" in named else ""
-        return f"fmnist evaluate {self.argument}{own}"
+        only = " --split validation" if split == "validation" else ""
+        return f"fmnist evaluate {self.argument}{only}{own}"
 
-    def _how_to_judge(self) -> str:
+    def how_to_judge(self, split: str | None = None) -> str:
+        """Return what to run next, as `evaluate_command` where training has finished."""
         if self.read()["state"] != "finished":
             return f"training has not finished; go on with: {self.resume_command()}"
-        return f"run: {self.evaluate_command()}"
+        return f"run: {self.evaluate_command(split)}"
 
     @property
     def weights(self) -> Path:
@@ -228,11 +236,11 @@ class SeedRuns:
 
     folder: Path
 
-    PLAN: ClassVar = ("recipe", "named", "seeds", "all_data", "engine", "photos", "argv")
+    PLAN: ClassVar = ("recipe", "named", "seeds", "all_data", "engine", "photos", "judge", "argv")
 
     def read(self) -> dict[str, Any]:
         """Return summary.json: the plan, and what the seeds that are done come to."""
-        summary = _read_json(self.folder / "summary.json")
+        summary = {"judge": True, **_read_json(self.folder / "summary.json")}  # it came later
         if not summary.keys() >= set(self.PLAN):
             raise RunError(f"{self.folder / 'summary.json'} was not written by fmnist; start anew")
         return summary
@@ -266,6 +274,7 @@ def _with_total(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the phases in their order, and their sums."""
     phases = {phase: seconds[phase] for phase in PHASES if phase in seconds}
     sums = {"total": sum(phases.values())}
+    phases |= {phase: seconds[phase] for phase in ASIDE if phase in seconds}
     if phases.keys() >= set(TO_PREDICTIONS):
         sums["to_predictions"] = sum(phases[phase] for phase in TO_PREDICTIONS)
     return {**phases, **sums}
@@ -290,21 +299,25 @@ def create_run(out: str | os.PathLike[str] | None, recipe: str, seed: int) -> Ru
     Of two processes that ask for the same directory at once only one gets it. Raises RunError
     when `out` holds anything already.
     """
-    if out is not None:
-        folder = Path(out)
-        _claim(folder)
-        return Run(folder)
-    stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', recipe)}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for attempt in range(1, 1000):
-        folder = Path("runs") / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if Path("runs").is_dir():
-                continue
-            raise RunError("runs is a file, not a directory; name one with --out") from None
-        return Run(folder)
-    raise RunError(f"runs/{stem} and its 998 neighbours are taken; name a directory with --out")
+    return Run(claim_folder(out, f"{recipe}-s{seed}", lock="checkpoint/lock"))
+
+
+def claim_folder(out: str | os.PathLike[str] | None, stem: str, lock: str = "lock") -> Path:
+    """Make a new directory and return it: `out`, or runs/<stem>-<time>.
+
+    `out` may be there if it is empty. Of several processes that ask for it at once one gets it:
+    that which makes the file `lock` in it. Raises RunError when `out` holds anything, or is a file.
+    """
+    folder = _make_named(stem) if out is None else _make(Path(out))
+    claim = folder / lock
+    claim.parent.mkdir(exist_ok=True)
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise RunError(
+            f"another process has just claimed {folder}; name a new directory with --out"
+        ) from error
+    return folder
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run:
@@ -334,23 +347,34 @@ def open_judged(folder: str | os.PathLike[str]) -> Run | Bench:
     return bench
 
 
-def _claim(folder: Path) -> None:
-    """Make `folder`, or take it if it is empty; the marker makes a second taker fail."""
+def _make_named(stem: str) -> Path:
+    """Make runs/<stem>-<time>, with a number behind it where that is taken."""
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt in range(1, 1000):
+        folder = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if Path("runs").is_dir():
+                continue
+            raise RunError("runs is a file, not a directory; name one with --out") from None
+        return folder
+    raise RunError(f"runs/{name} and its 998 neighbours are taken; name a directory with --out")
+
+
+def _make(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"{folder} is a file, not a directory; name another with --out") from error
     if any(folder.iterdir()):
         raise RunError(f"{folder} {_what_is_there(folder)}; name a new directory with --out")
-    try:
-        (folder / "checkpoint").mkdir()
-    except FileExistsError as error:
-        raise RunError(
-            f"another training has just claimed {folder}; name a new one with --out"
-        ) from error
+    return folder
 
 
 def _what_is_there(folder: Path) -> str:
+    if is_seed_runs(folder):
+        return f"holds seeds that go on with: {SeedRuns(folder).resume_command()}"
     if not (folder / "run.json").exists():
         return "is not empty"
     run = open_run(folder)

@@ -162,7 +162,11 @@ def _print_speed(speed: Mapping[str, Any]) -> None:
     rows = [
         ["images a second", f"{speed['images_per_second']:,.0f} ({speed['batch_size']:,} at once)"],
         ["a single image", f"{speed['milliseconds_one_image']:.2f} ms"],
-        ["on", speed["device"] + (f", {speed['threads']} threads" if speed["threads"] else "")],
+        [
+            "on",
+            (speed["device"] or "not known")
+            + (f", {speed['threads']} threads" if speed["threads"] else ""),
+        ],
     ]
     for key, unit in (("parameters", ""), ("multiply_adds", " an image"), ("file_bytes", "")):
         if speed[key] is not None:
@@ -308,31 +312,16 @@ def _span(span: Mapping[str, float]) -> str:
 
 
 def print_leaderboard(board: Mapping[str, Any]) -> None:
-    """Print a row for each training or model, with the command that makes it under the table."""
-    rows = []
+    """Print a row for each training or model, and under the table what makes it and its doubts."""
+    from fmnist.reporting.leaderboard import cells, column_names, legend, remarks
+
+    rows = [[*cells(row, board), row["machine"]] for row in board["rows"]]
+    print_table([*column_names(board), "on"], rows)
+    print(legend(board))
     for row in board["rows"]:
-        accuracy, (low, high) = row["accuracy"], row["accuracy"]["interval"]
-        sd = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
-        train, predicted = (row["seconds"].get(span) for span in ("train", "to_predictions"))
-        rows.append(
-            [
-                row["name"],
-                {True: "60,000", False: "55,000"}.get(row["all_data"], ""),
-                f"{100 * accuracy['mean']:.2f}{sd} %",
-                f"{100 * low:.2f} to {100 * high:.2f}",
-                str(accuracy["n"]),
-                seconds(train["median"]) if train else "",
-                seconds(predicted["median"]) if predicted else "",
-                "" if row["parameters"] is None else f"{row['parameters']:,}",
-                "; ".join([row["machine"], *row["notes"]]),
-            ]
-        )
-    columns = ["model", "trained on", "test accuracy", "95 % interval", "n"]
-    columns += ["training", "to predictions", "parameters", "on"]
-    print_table(columns, rows)
-    print("± is the sd over n seeds; with n = 1 the interval is over test images, else over seeds")
-    for row in board["rows"]:
-        print(f"{row['name']}: {printable(row['command'])}")
+        print(printable(f"{row['name']}: {row['command']}"))
+        if said := remarks(row):
+            print(printable(f"  beware: {said}"))
 
 
 def print_bench(result: Mapping[str, Any]) -> None:
@@ -430,8 +419,11 @@ def _print_clean_score(scored: Mapping[str, Any]) -> None:
             rows.append([name, "0", "", ""])
             continue
         low, high = (100 * bound for bound in part["accuracy_interval"])
-        images = f"{part['images']:,}"
-        rows.append([name, images, percent(part["accuracy"]), f"{low:.2f} to {high:.2f}"])
-    print_table(["", "images", "accuracy", "95 % interval"], rows, printable(scored["run"]))
+        sd = "" if part["sd"] is None else f" ± {100 * part['sd']:.2f}"
+        accuracy = f"{100 * part['accuracy']:.2f}{sd} %"
+        rows.append([name, f"{part['images']:,}", accuracy, f"{low:.2f} to {high:.2f}"])
+    seeds = f", mean and sd of {scored['runs']} seeds" if scored["runs"] > 1 else ""
+    title = printable(scored["run"]) + seeds
+    print_table(["", "images", "accuracy", "95 % interval"], rows, title)
     if scored["same_network"]:
         print("warning: its network is the one that flagged the images, so the bias is larger")

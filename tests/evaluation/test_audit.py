@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.model_selection import StratifiedKFold
+from torch import nn
 
 import label_audit
 from fmnist.cli import main
@@ -17,11 +19,12 @@ from fmnist.errors import DataError, ModelError, RunError, missing_extra
 from fmnist.evaluation import evaluate
 from fmnist.evaluation.audit import Audit, audit, clean_test_score, open_audit
 from fmnist.evaluation.audit.folds import ask_folds, embed
-from fmnist.evaluation.audit.neighbours import SAME_PICTURE, find_neighbours, find_pairs
 from fmnist.evaluation.audit.suspects import Suspects, find_suspects
+from fmnist.evaluation.audit.twins import SAME_PICTURE, find_neighbours, find_pairs
+from fmnist.evaluation.intervals import describe
 from fmnist.models import make_network
 from fmnist.recipes import Recipe
-from fmnist.runs import Bench, Run
+from fmnist.runs import Bench, Run, SeedRuns, claim_folder
 from fmnist.training.estimator import FashionClassifier
 from pages import commands
 from tiny import TINY
@@ -176,6 +179,11 @@ def test_the_twin_across_the_splits_is_found_and_flagged(made: Audit) -> None:
     assert made.read()["repeated_test_images"] == len(made.flagged("duplicate"))
 
 
+def test_a_finished_audit_is_held_no_more(made: Audit) -> None:
+    names = {path.name for path in made.folder.iterdir()}
+    assert names == {"audit.json", "audit.csv", "audit.html", "probabilities.npz"}
+
+
 def test_the_page_shows_each_thing_found_and_loads_nothing(made: Audit) -> None:
     page, facts = made.page.read_text("utf-8"), made.read()
     shown = page.count("<img ")
@@ -200,9 +208,10 @@ def test_the_clean_score_stands_beside_the_official(
     saved = judged.read_logits("test")
     right = saved.logits.argmax(axis=1) == saved.labels
     assert scored["official"]["accuracy"] == right.mean()
-    assert scored["official"] == {
-        key: judged.read_metrics()["splits"]["test"][key] for key in scored["official"]
-    }
+    metrics = judged.read_metrics()["splits"]["test"]
+    counted = {key: metrics[key] for key in ("images", "accuracy", "accuracy_interval")}
+    assert scored["official"] == {**counted, "sd": None}
+    assert scored["runs"] == 1
     assert scored["without_suspects"]["accuracy"] == np.delete(right, 3).mean()
     assert scored["without_duplicates"]["accuracy"] == np.delete(right, 5).mean()
     assert scored["clean"]["accuracy"] == np.delete(right, [3, 5]).mean()
@@ -217,7 +226,74 @@ def test_nothing_flagged_leaves_the_official_score(
 ) -> None:
     scored = clean_test_score(judged.folder, flag(made, tmp_path / "a"))
     assert scored["clean"] == scored["official"]
-    assert scored["flagged"] == {"images": 0, "accuracy": None, "accuracy_interval": None}
+    nothing = {"images": 0, "accuracy": None, "sd": None, "accuracy_interval": None}
+    assert scored["flagged"] == nothing
+
+
+@pytest.fixture
+def seeds(judged: Run, tmp_path: Path) -> SeedRuns:
+    """Three seeds of a recipe, of which each has another share of the test images right."""
+    group = SeedRuns(tmp_path / "seeds")
+    plan: dict[str, Any] = {**dict.fromkeys(SeedRuns.PLAN), "named": "small", "seeds": [0, 1, 2]}
+    saved = judged.read_logits("test")
+    for seed in plan["seeds"]:
+        shutil.copytree(judged.folder, group.run(seed).folder)
+        logits = np.eye(10, dtype=np.float32)[saved.labels]
+        logits[: 10 + 10 * seed] *= -1
+        group.run(seed).write_logits("test", dataclasses.replace(saved, logits=logits))
+    group.write(plan)
+    return group
+
+
+def test_of_seeds_the_mean_is_scored(made: Audit, seeds: SeedRuns, tmp_path: Path) -> None:
+    flags = flag(made, tmp_path / "a", "test,3,1,2,0.9,label,", "test,50,1,2,0.9,label,")
+    scored = clean_test_score(seeds.folder, flags)
+    each = [clean_test_score(seeds.run(seed).folder, flags) for seed in range(3)]
+    assert (scored["run"], scored["runs"]) == (str(seeds.folder), 3)
+    official = [one["official"]["accuracy"] for one in each]
+    assert official == [110 / 120, 100 / 120, 90 / 120]
+    assert scored["official"]["accuracy"] == pytest.approx(100 / 120)
+    assert scored["official"]["sd"] == pytest.approx(10 / 120)
+    clean = [one["clean"]["accuracy"] for one in each]
+    assert scored["clean"] == {
+        "images": 118,
+        "accuracy": pytest.approx(np.mean(clean)),
+        "sd": pytest.approx(np.std(clean, ddof=1)),
+        "accuracy_interval": describe(clean)["interval"],
+    }
+    assert scored["flagged"]["accuracy"] == 0.5
+    assert scored["flagged"]["sd"] == 0
+
+
+def test_seeds_that_are_not_all_there_are_not_scored(
+    made: Audit, seeds: SeedRuns, tmp_path: Path
+) -> None:
+    last = seeds.run(2)
+    last.write({**last.read(), "state": "training"})
+    with pytest.raises(RunError, match=r"has 2 of 3 seeds; go on with: fmnist train --resume"):
+        clean_test_score(seeds.folder, flag(made, tmp_path / "a"))
+
+
+def test_score_goes_with_no_option_of_the_training(
+    made: Audit, judged: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scoring = ["audit", "--score", str(judged.folder), "--out", str(made.folder)]
+    for options in (["--recipe", "sprint"], ["--folds", "5"], ["--data-dir", "."]):
+        monkeypatch.setattr("sys.argv", ["fmnist", *scoring, *options])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert exit_.value.code == 2
+        said = capsys.readouterr().err
+        assert options[0] in said
+        assert "trains nothing" in said
+
+
+def test_a_network_without_a_linear_layer_is_taken_by_its_logits(data: Dataset) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
+    images = np.asarray(data.test_images[:5])
+    found = embed(network, images, "cpu")
+    assert found.shape == (5, 10)
+    np.testing.assert_allclose(embed(network, images[:, :, ::-1], "cpu"), found, atol=1e-6)
 
 
 def test_the_recipe_that_flagged_is_not_scored(
@@ -238,6 +314,9 @@ def test_what_bench_left_is_scored(made: Audit, judged: Run, tmp_path: Path) -> 
     bench.write_logits("test", judged.read_logits("test"))
     ours, theirs = (clean_test_score(each, made) for each in (judged.folder, bench.folder))
     assert {**theirs, "run": ours["run"]} == ours
+    bench.write({**bench.read(), "recipe": made.read()["recipe"]})  # as of a file of ours
+    with pytest.raises(RunError, match="is of the recipe that flagged images, auditor"):
+        clean_test_score(bench.folder, made)
 
 
 def test_what_cannot_be_scored_is_refused(
@@ -283,9 +362,12 @@ def test_damaged_files_are_named(
 
 def test_a_folder_that_is_taken_is_left_alone(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="is taken; name a new folder with --out"):
+    with pytest.raises(RunError, match="name a new directory with --out"):
         audit(data, out=tmp_path, recipe=AUDITOR)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    claim_folder(tmp_path / "a", "audit")
+    with pytest.raises(RunError, match="name a new directory with --out"):
+        audit(data, out=tmp_path / "a", recipe=AUDITOR)
 
 
 def test_what_cannot_be_trained_leaves_no_folder(data: Dataset, tmp_path: Path) -> None:

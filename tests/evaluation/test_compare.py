@@ -197,6 +197,66 @@ def test_a_model_made_elsewhere(tmp_path: Path) -> None:
     assert said["warnings"] == ["sprint is a single training: other seeds may turn it around"]
 
 
+def test_what_bench_doubted_is_said(tmp_path: Path) -> None:
+    judged_run(tmp_path / "a", some_wrong(100, 1))
+    bench = judged_bench(tmp_path / "b", [], "theirs")
+    bench.write({**bench.read(), "warnings": ["100.00 % is above what anybody has shown"]})
+    said = compare([tmp_path / "a", tmp_path / "b"])
+    assert "theirs: 100.00 % is above what anybody has shown" in said["warnings"]
+
+
+def test_seeds_on_other_data_files_are_another_training(tmp_path: Path) -> None:
+    folder = seeds_of(tmp_path / "a", [50, 51, 52])
+    other = seeds_of(tmp_path / "b", [60, 62], recipe=CLASSIC)
+    judged_run(folder / "seed-3", [1], 3, data={"sha256": {"other": "files"}})
+    with pytest.raises(RunError, match="were judged on other images; judge both on the same"):
+        compare([folder, other])
+
+
+def test_labels_of_every_seed_are_looked_at(tmp_path: Path) -> None:
+    folder = seeds_of(tmp_path / "a", [50, 51, 52])
+    said = answers([])
+    judge(
+        Run(folder / "seed-1"),
+        dataclasses.replace(said, labels=np.roll(said.labels, 1)),
+        ("test",),
+    )
+    with pytest.raises(RunError, match="seed-1 was judged on other images than the rest"):
+        compare([folder, seeds_of(tmp_path / "b", [60, 62], recipe=CLASSIC)])
+
+
+@pytest.mark.parametrize(
+    "odd", [{"recipe": {}}, {"seed": "x"}, {"recipe": None}, {"data": {}}, {"photos": {"a": 1}}]
+)
+def test_odd_facts_are_named_in_a_line(odd: dict[str, Any], tmp_path: Path) -> None:
+    run = judged_run(tmp_path / "a", [1])
+    run.write({**run.read(), **odd})
+    judged_run(tmp_path / "b", [2], recipe=CLASSIC)
+    with pytest.raises(RunError, match=r"/a is damaged, or was not written by fmnist \(\w+Error"):
+        compare([tmp_path / "a", tmp_path / "b"])
+
+
+def test_who_was_not_judged_on_validation_is_told_how_to_leave_test_unread(
+    tmp_path: Path,
+) -> None:
+    judged_run(tmp_path / "a", [1])
+    judged_run(tmp_path / "b", [1], recipe=CLASSIC, splits=())
+    with pytest.raises(RunError, match=r"run: fmnist evaluate \S+/a --split validation$"):
+        compare([tmp_path / "a", tmp_path / "b"], "validation")
+    (tmp_path / "b" / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"run: fmnist evaluate \S+/b --split validation$"):
+        compare([tmp_path / "b", tmp_path / "a"], "validation")
+
+
+def test_a_model_made_elsewhere_has_validation_where_somebody_vouches(tmp_path: Path) -> None:
+    judged_run(tmp_path / "a", [1], splits=("validation",))
+    judged_bench(tmp_path / "b", [2], "theirs")
+    with pytest.raises(
+        RunError, match=r"theirs\.onnx --validation-held-out, if it is a model that"
+    ):
+        compare([tmp_path / "a", tmp_path / "b"], "validation")
+
+
 def test_validation_is_for_choosing(tmp_path: Path) -> None:
     judged_run(tmp_path / "a", [1], splits=("validation",))
     judged_run(tmp_path / "b", [2], recipe=CLASSIC, splits=("validation",))

@@ -1,8 +1,5 @@
 import colorsys
-import json
 import math
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,21 +7,9 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-import classic_corruptions
 from fmnist.data import Dataset
 from fmnist.evaluation import corruptions
-from fmnist.evaluation.corruptions import (
-    CLASSIC,
-    KINDS,
-    corrupt,
-    corrupted_accuracies,
-    mean_accuracy,
-    mean_corruption_error,
-    measure_corruptions,
-    stratified,
-)
-from fmnist.evaluation.subject import Subject, run_subject
-from fmnist.runs import Run
+from fmnist.evaluation.corruptions import KINDS, corrupt
 
 EVERY = [(name, severity) for name, kind in KINDS.items() for severity in kind.severities]
 BY_CHANCE = {"shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "rotate"}
@@ -233,96 +218,12 @@ def test_saturate_is_what_its_sources_do_with_colours() -> None:
             assert told.flat[at] == pytest.approx(grey, abs=1e-9)
 
 
-def test_the_sample_has_as_many_of_each_class() -> None:
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 300)).astype(np.uint8)
-    chosen = stratified(labels, 2000)
-    assert np.bincount(labels[chosen]).tolist() == [200] * 10
-    assert (np.diff(chosen) > 0).all()
-    assert len(stratified(labels[:50], 2000)) == 50
-
-
-def test_what_a_subject_answers_is_counted(garments: Dataset) -> None:
-    """It answers the class of the uncorrupted image that an image is, if any."""
-    test = garments.split("test")
-    known = {
-        image.tobytes(): int(label) for image, label in zip(test.images, test.labels, strict=True)
-    }
-
-    def ask(images: Any) -> Any:
-        logits = np.zeros((len(images), 10), np.float32)
-        for row, image in enumerate(images):
-            # Mirror images are known too; anything else is a T-shirt.
-            found = known.get(image.tobytes(), known.get(image[:, ::-1].tobytes(), 0))
-            logits[row, found] = 1
-        return logits
-
-    subject = Subject("parrot", ask)
-    told = measure_corruptions(subject, test, ask(test.images), lambda doing: None)
-    assert told["clean_error"] == 0
-    assert told["images"] == len(test)
-    by_kind = {row["kind"]: row for row in told["kinds"] if row["fashion_mnist_c"]}
-    assert len(by_kind) == 15
-    assert by_kind["flip_sides"]["accuracy"] == 1
-    assert by_kind["impulse_noise"]["accuracy"] == pytest.approx(0.1)
-    shares = [row["accuracy"] for row in by_kind.values()]
-    assert told["mean_accuracy"] == pytest.approx(sum(shares) / 15)
-    assert [(row["kind"], row["severity"]) for row in told["kinds"]] == EVERY
-
-
-def rows_of(error: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": kind,
-            "severity": severity,
-            "fashion_mnist_c": severity == KINDS[kind].usual,
-            "accuracy": 1 - error * (1 + (severity or 1)),
-        }
-        for kind, severity in EVERY
-    ]
-
-
-def test_corruption_error_is_relative_and_summed_over_severities_first() -> None:
-    reference = rows_of(0.1)
-    assert mean_corruption_error(reference, reference) == pytest.approx(1)
-    assert mean_corruption_error(rows_of(0.05), reference) == pytest.approx(0.5)
-    worse = rows_of(0.1)
-    worse[4]["accuracy"] -= 0.2  # one severity of five, whose errors sum to 2.0
-    expected = (14 + 2.2 / 2.0) / 15
-    assert mean_corruption_error(worse, reference) == pytest.approx(expected)
-    assert mean_accuracy(worse) == pytest.approx(mean_accuracy(reference) - 0.2 / 15)
-
-
-def test_the_reference_is_a_results_file_of_classic() -> None:
-    text = resources.files("fmnist.evaluation").joinpath(CLASSIC).read_text("utf-8")
-    reference = json.loads(text)
-    assert [(row["kind"], row["severity"]) for row in reference["kinds"]] == EVERY
-    assert {row["images"] for row in reference["kinds"]} == {2000, 10000}
-    assert reference["relative_to"].startswith("classic, ")
-    assert reference["command"].startswith("python benchmarks/classic_corruptions.py ")
-    assert len(reference["runs"]) == len({run["seed"] for run in reference["runs"]}) >= 1
-    assert mean_corruption_error(reference["kinds"], reference["kinds"]) == pytest.approx(1)
-    assert 0.915 < reference["accuracy"] < 0.93
-    assert mean_accuracy(reference["kinds"]) < reference["accuracy"] - 0.2
-
-
-def test_rows_do_not_depend_on_who_asked_before(garments: Dataset) -> None:
-    test = garments.split("test")
-    constant = Subject("constant", lambda images: np.eye(10, dtype=np.float32)[[0] * len(images)])
-    assert corrupted_accuracies(constant, test) == corrupted_accuracies(constant, test)
-    assert {row["accuracy"] for row in corrupted_accuracies(constant, test)} == {0.1}
-
-
-def test_the_reference_is_made_from_runs_of_classic(
-    run: Run, garments: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "errors.json"
-    arguments = ["classic_corruptions.py", str(run.folder), str(run.folder), "--out", str(out)]
-    monkeypatch.setattr("sys.argv", arguments)
-    with pytest.raises(SystemExit):  # it is of another recipe
-        classic_corruptions.main()
-    facts = run.read()
-    run.write({**facts, "recipe": {**facts["recipe"], "name": "classic"}})
-    classic_corruptions.main()
-    made = json.loads(out.read_text("utf-8"))
-    assert made["relative_to"] == "classic, mean of seeds 3, 3"
-    assert made["kinds"] == corrupted_accuracies(run_subject(run), garments.split("test"))
+def test_a_kind_or_severity_that_is_not_there_is_refused(garments: Dataset) -> None:
+    images = garments.test_images[:2]
+    for severity in (0, 6, -1):
+        with pytest.raises(ValueError, match=r"rotate has the severities \(1, 2, 3, 4, 5\), not"):
+            corrupt(images, "rotate", severity)
+    with pytest.raises(ValueError, match=r"inverse has the severities \(None,\), not 1"):
+        corrupt(images, "inverse", 1)
+    with pytest.raises(ValueError, match="there is no corruption 'fog'; there are shot_noise, "):
+        corrupt(images, "fog")

@@ -8,7 +8,7 @@ from torch import nn
 from fmnist.data import Dataset
 from fmnist.errors import MissingExtra
 from fmnist.evaluation import embedding
-from fmnist.evaluation.embedding import last_layer_inputs, lay_out, read_embedding, save_embedding
+from fmnist.evaluation.embedding import last_layer_of_run, lay_out, read_embedding, save_embedding
 from fmnist.evaluation.suite import evaluate
 from fmnist.models import NETWORKS
 from fmnist.runs import Bench, Run
@@ -21,7 +21,7 @@ def _last_linear(run: Run) -> nn.Linear:
 
 
 def test_the_last_layer_makes_the_logits_of_what_it_sees(run: Run, data: Dataset) -> None:
-    seen = last_layer_inputs(run, data.test_images, device="cpu")
+    seen = last_layer_of_run(run, data.test_images, device="cpu")
     assert seen is not None
     with torch.no_grad():
         logits = _last_linear(run)(torch.from_numpy(seen)).numpy()
@@ -50,7 +50,7 @@ def test_without_a_linear_layer_the_logits_are_laid_out(
     evaluate(run, data, splits=["test"])
     monkeypatch.setitem(NETWORKS, "tiny", Convolved)
     run.weights.write_bytes(save(Convolved().state_dict()))
-    assert last_layer_inputs(run, data.test_images) is None
+    assert last_layer_of_run(run, data.test_images) is None
     assert save_embedding(run, data.test_images).made_of == "its ten logits"
 
 

@@ -30,8 +30,16 @@ def test_a_mean_and_its_interval_are_scipys(sample: list[float]) -> None:
     low, high = test.confidence_interval(0.95)
     assert said["mean"] == pytest.approx(np.mean(sample), abs=1e-9)
     assert said["sd"] == pytest.approx(np.std(sample, ddof=1), abs=1e-9)
-    assert said["interval"] == pytest.approx([low, high], abs=1e-9)
+    assert said["interval"] == pytest.approx([max(low, 0), min(high, 1)], abs=1e-9)
+    unbounded = describe(sample, (-math.inf, math.inf))
+    assert unbounded["interval"] == pytest.approx([low, high], abs=1e-9)
     assert (said["n"], said["least"], said["most"]) == (len(sample), min(sample), max(sample))
+
+
+def test_no_interval_holds_what_cannot_be() -> None:
+    assert describe([0.5, 0.99])["interval"] == [0.0, 1.0]  # Student's: -2.37 to 3.86
+    low, high = describe([0.5, 0.99], (0.0, math.inf))["interval"]
+    assert (low, high) == (0.0, pytest.approx(3.858, abs=1e-3))
 
 
 def test_one_value_has_no_spread() -> None:

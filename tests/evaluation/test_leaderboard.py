@@ -10,12 +10,14 @@ import pytest
 from scipy import stats
 
 from fmnist.errors import RunError
+from fmnist.evaluation.audit import Audit
+from fmnist.evaluation.audit.findings import FACTS
 from fmnist.evaluation.leaderboard import leaderboard
 from fmnist.evaluation.metrics import wilson_interval
-from fmnist.recipes import CLASSIC
+from fmnist.recipes import CLASSIC, Recipe
 from fmnist.reporting.leaderboard import as_markdown, render_leaderboard, write_page
 from fmnist.runs import SeedRuns
-from judged import IMAGES, judged_bench, judged_run
+from judged import IMAGES, data_facts, judged_bench, judged_run
 
 FEW, MANY = [50, 54, 49], [80, 71]
 
@@ -29,7 +31,7 @@ def runs(tmp_path: Path) -> Path:
     for seed, wrong in enumerate(MANY, 3):
         judged_run(folder / f"classic-{seed}", list(range(wrong)), seed, CLASSIC, all_data=True)
     judged_run(folder / "deep" / "er" / "one", list(range(60)), seed=7, recipe=CLASSIC)
-    judged_bench(folder / "theirs", list(range(10)), "theirs")
+    judged_bench(folder / "theirs", list(range(30)), "theirs")
     judged_run(folder / "unfinished", [], recipe=CLASSIC, state="training")
     judged_run(folder / "unjudged", [], recipe=CLASSIC, splits=("validation",))
     judged_run(folder / "stranger", [], recipe=CLASSIC, data={"sha256": {"old": "files"}})
@@ -130,6 +132,70 @@ def test_notes(tmp_path: Path) -> None:
     ]
 
 
+def test_what_nobody_should_believe_has_no_rank(runs: Path) -> None:
+    doubt = "it answers differently when asked twice"
+    bench = judged_bench(runs / "labels", [], "labels")
+    bench.write({**bench.read(), "warnings": [doubt]})
+    rows = leaderboard([runs])["rows"]
+    assert [(row["rank"], row["name"]) for row in rows] == [
+        (1, "theirs"),
+        (2, "sprint"),
+        (3, "classic (on 55,000)"),
+        (4, "classic (on 60,000)"),
+        (None, "labels"),
+    ]
+    assert rows[-1]["warnings"][0] == doubt
+    assert "are these the labels themselves?" in rows[-1]["warnings"][1]
+    assert all(row["warnings"] == [] for row in rows[:-1])
+    told = as_markdown(leaderboard([runs]))
+    assert "| labels (not ranked) |" in told
+    assert f"- labels: {doubt}; 100.00 % is above what anybody has shown" in told
+
+
+def test_a_damaged_neighbour_does_not_end_it(runs: Path) -> None:
+    (runs / "sprint" / "summary.json").write_text('{"recipe": ')
+    for name, odd in (("odd", {"seconds": None}), ("nameless", {"seed": []})):
+        run = judged_run(runs / name, [], 9, CLASSIC)
+        run.write({**run.read(), "named": "odd", **odd, "engine": "keras"})
+    board = leaderboard([runs])
+    assert [row["name"] for row in board["rows"]][:2] == ["theirs", "sprint"]
+    (note,) = board["rows"][1]["notes"]
+    assert re.search(r"summary\.json is damaged .*; make the run again", note)
+    said = {Path(each["path"]).name: each["reason"] for each in board["left_out"]}
+    for name in ("odd", "nameless"):
+        assert "is damaged, or was not written by fmnist (TypeError" in said[name]
+
+
+def audit_that_flags(folder: Path, indices: range, recipe: Recipe) -> Audit:
+    """An audit by `recipe` that doubts the labels of these test images."""
+    audit = Audit(folder)
+    audit.write({**dict.fromkeys(FACTS), "recipe": recipe.to_json(), "data": data_facts()})
+    rows = [f"test,{index},{index % 10},0,0.9,label," for index in indices]
+    header = "split,index,label,suggested,score,kind,partner"
+    (folder / "audit.csv").write_text("\n".join([header, *rows]) + "\n")
+    return audit
+
+
+def test_beside_each_accuracy_that_without_flagged_images(runs: Path, tmp_path: Path) -> None:
+    folder = audit_that_flags(tmp_path / "audit", range(40), CLASSIC).folder
+    board = leaderboard([runs], folder)
+    theirs, sprint, single, many = board["rows"]
+    assert (theirs["clean"]["mean"], theirs["clean"]["images"]) == (1.0, 960)
+    assert theirs["clean"]["interval"] == pytest.approx(wilson_interval(960, 960))
+    found = [1 - (wrong - 40) / 960 for wrong in FEW]
+    assert sprint["clean"]["mean"] == pytest.approx(np.mean(found), abs=1e-12)
+    assert sprint["clean"]["sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-12)
+    assert single["clean"] is many["clean"] is None  # of the recipe that flagged
+    assert "no score without flagged images: " in single["notes"][0]
+    head, _, first, *_ = as_markdown(board).splitlines()
+    assert "| without flagged images, % |" in head
+    assert "| 97.00 | 95.75 to 97.89 | 1 | 100.00 |" in first
+    assert "every model scores too high" in as_markdown(board)
+    assert "without flagged images 98.85 ± 0.28&nbsp;%" in render_leaderboard(board)
+    with pytest.raises(RunError, match="holds no audit; make one with: fmnist audit"):
+        leaderboard([runs], tmp_path)
+
+
 def test_markdown(runs: Path) -> None:
     lines = as_markdown(leaderboard([runs])).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:6]]
@@ -143,7 +209,7 @@ def test_markdown(runs: Path) -> None:
         "6.0\u00a0s",
         "6.8\u00a0s",
     ]
-    assert cells[2][:3] == ["theirs", "\u2013", "99.00"]
+    assert cells[2][:3] == ["theirs", "\u2013", "97.00"]
     assert cells[5][-1] == "`fmnist train classic --all-data --seed 3 --seeds 2`"
 
 
@@ -155,6 +221,9 @@ def test_the_page_has_every_row_and_loads_nothing(runs: Path, tmp_path: Path) ->
     assert page == render_leaderboard(board)
     for row in board["rows"]:
         assert f"{100 * row['accuracy']['mean']:.2f}" in page
+    assert "&lt;/script&gt; (not ranked)</h2>" in page
+    assert page.count('class="strip"') == len(board["rows"]) - 1
+    assert "99.90 % is above what anybody has shown" in page
     assert "94.90 ± 0.26" in page
     assert "5 directories were left out" in page
     assert not re.search(r"<script|https?://|<link|url\(", page)

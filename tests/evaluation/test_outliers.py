@@ -1,4 +1,5 @@
 import gzip
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from fmnist.errors import DataError
+from fmnist.evaluation import outliers
 from fmnist.evaluation.outliers import (
     SCORES,
     auroc,
@@ -120,6 +122,13 @@ def idx(images: npt.NDArray[np.uint8]) -> bytes:
     return struct.pack(">2xBB3I", 8, 3, *images.shape) + images.tobytes()
 
 
+def bare(array: np.ndarray) -> bytes:
+    """An array as numpy.save writes it."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
 def test_outliers_are_read_from_npz_idx_and_folders(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "some.npz", x=SOME, y=np.arange(3))
     (tmp_path / "some-idx3-ubyte").write_bytes(idx(SOME))
@@ -149,6 +158,17 @@ def test_larger_pictures_are_prepared(tmp_path: Path) -> None:
     assert image[14, 14] > 100 > image[14, 2]
 
 
+def test_a_file_that_unpacks_to_too_much_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((4000, 28, 28), np.uint8))
+    assert (tmp_path / "a.npz").stat().st_size < 2**20
+    assert len(read_outliers(tmp_path / "a.npz").images) == 4000
+    monkeypatch.setattr(outliers, "LIMIT_BYTES", 2**20)
+    with pytest.raises(DataError, match=r"a\.npz cannot be read: it unpacks to over 1 MiB"):
+        read_outliers(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -156,7 +176,9 @@ def test_larger_pictures_are_prepared(tmp_path: Path) -> None:
         ("a.npz", {"images": SOME}, "has no array x"),
         ("a.npz", {"x": SOME / 255}, r"uint8, not \(3, 28, 28\) float64"),
         ("a.npz", {"x": SOME[:0]}, "holds no image"),
-        ("a.npz", {"x": np.array([{}])}, "cannot be read"),
+        ("a.npz", {"x": np.array([{}])}, "cannot be read: .* plain arrays"),
+        ("a.npz", bare(SOME), "cannot be read: it is no whole .npz file"),
+        ("a.npz", bare(SOME)[:20], "cannot be read: it is no whole .npz file"),
         ("a.idx", b"what", "no IDX|wrong magic"),
         ("a.idx", idx(SOME)[:-1], "truncated"),
         ("a.idx", idx(np.zeros((2, 32, 32), np.uint8)), r"not \(2, 32, 32\) uint8"),

@@ -1,13 +1,15 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fmnist.data import Dataset
+from fmnist.data import CLASS_NAMES, Dataset
+from fmnist.evaluation.metrics import score
 from fmnist.evaluation.peers import find_peers
 from fmnist.evaluation.suite import evaluate
 from fmnist.recipes import RECIPES, SPRINT
-from fmnist.runs import Run, open_run
+from fmnist.runs import Bench, Run, SplitLogits, open_run
 
 pytestmark = pytest.mark.usefixtures("accepted")  # their files count as the official ones
 
@@ -59,3 +61,29 @@ def test_published_scores_have_the_interval_of_their_mean(run: Run, data: Datase
     assert sprint.interval == pytest.approx(
         (score.accuracy - half, score.accuracy + half), abs=1e-9
     )
+
+
+def test_damaged_neighbours_are_left_out(run: Run, data: Dataset) -> None:
+    evaluate(run, data, splits=["test"])
+    beside = run.folder.parent
+    (beside / "torn").mkdir()
+    (beside / "torn" / "summary.json").write_text("{")
+    shutil.copytree(run.folder, beside / "odd")
+    odd = open_run(beside / "odd")
+    odd.write({**odd.read(), "recipe": {}, "seed": 9})
+    assert _others(run) == [("small", True)]
+
+
+def test_a_neighbour_that_is_too_good_is_marked(run: Run, data: Dataset) -> None:
+    evaluate(run, data, splits=["test"])
+    bench = Bench(run.folder.parent / "labels")
+    facts = {"name": "labels", "target": "labels.csv", "command": "fmnist bench labels.csv"}
+    bench.write({**facts, "data": run.read()["data"], "warnings": ["its answers are the labels"]})
+    test = data.split("test")
+    logits = np.eye(10, dtype=np.float32)[test.labels]
+    bench.write_logits("test", SplitLogits(logits, test.labels, test.indices))
+    scores = score(logits, test.labels, CLASS_NAMES)
+    bench.write_metrics({"temperature": 1.0, "splits": {"test": scores}})
+    (labels,) = [peer for peer in find_peers(run) if peer.name == "labels"]
+    assert not labels.is_ranked
+    assert labels.beware.startswith("its answers are the labels; 100.00 % is above what anybody")

@@ -1,6 +1,8 @@
 """The page from real directories; what stands on it is tested in tests/reporting."""
 
+import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from fmnist.data import CLASS_NAMES, Dataset
 from fmnist.errors import DataError, MissingExtra, RunError
-from fmnist.evaluation import evaluate, report
+from fmnist.evaluation import embedding, evaluate, report, report_page
 from fmnist.evaluation.corruptions import KINDS
 from fmnist.evaluation.embedding import save_embedding
 from fmnist.runs import Bench, Run
@@ -82,6 +84,39 @@ def test_damage_is_told_with_what_to_do(run: Run, data: Dataset) -> None:
         report(run, data)
 
 
+@pytest.mark.usefixtures("accepted")
+def test_what_lies_beside_a_run_cannot_spoil_its_page(
+    run: Run, data: Dataset, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(run, data, splits=["test"])
+    shutil.copytree(run.folder, run.folder.parent / "odd")
+    odd = Run(run.folder.parent / "odd")
+    odd.write_metrics({"splits": {"test": {"accuracy": "high"}}})
+    assert "small" in report(run, data).read_text("utf-8")
+
+    def fail(judged: Run) -> None:
+        raise KeyError("recipe")
+
+    monkeypatch.setattr(report_page, "find_peers", fail)
+    assert "small" in report(run, data).read_text("utf-8")
+    assert f"what lies beside {run.folder} cannot be read (KeyError: 'recipe')" in caplog.text
+
+
+def test_the_page_of_ten_thousand_images_is_small(
+    run: Run, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise, of which no two images are alike, is the worst for any format of pictures."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(
+        embedding, "lay_out", lambda seen: random.random((len(seen), 2), np.float32)
+    )
+    images = random.integers(0, 256, (10_000, 28, 28), dtype=np.uint8)
+    labels = np.arange(10_000, dtype=np.uint8) % 10
+    many = dataclasses.replace(data, test_images=images, test_labels=labels)
+    _measure_as_full(run, many)
+    assert report(run, many).stat().st_size <= 5_000_000
+
+
 def test_examples_of_pairs_are_the_images_of_the_split(run: Run, data: Dataset) -> None:
     metrics = evaluate(run, data, splits=["validation"])["splits"]["validation"]
     page = Parsed(report(run, data).read_text("utf-8"))
@@ -94,7 +129,7 @@ def test_examples_of_pairs_are_the_images_of_the_split(run: Run, data: Dataset) 
 
 
 @pytest.mark.usefixtures("accepted")
-@pytest.mark.parametrize("library", ["matplotlib", "scipy.stats"])
+@pytest.mark.parametrize("library", ["matplotlib", "scipy.special"])
 def test_what_is_not_installed_is_named(
     run: Run, data: Dataset, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:

@@ -14,6 +14,7 @@ from scipy import stats
 from fmnist.data import Dataset
 from fmnist.errors import RunError, Stopped
 from fmnist.evaluation import seeds as module
+from fmnist.evaluation.compare import compare
 from fmnist.evaluation.seeds import train_seeds
 from fmnist.files import try_lock
 from fmnist.recipes import RECIPES, Recipe
@@ -62,7 +63,7 @@ def test_each_run_is_that_of_a_single_training(
     whole: tuple[Path, dict[str, Any]], data: Dataset, recipe: Recipe, tmp_path: Path
 ) -> None:
     folder, summary = whole
-    assert sorted(os.listdir(folder)) == ["seed-4", "seed-5", "seed-6", "summary.json"]
+    assert sorted(os.listdir(folder)) == ["lock", "seed-4", "seed-5", "seed-6", "summary.json"]
     for seed in (4, 6):
         alone = train(recipe, data, seed=seed, out=tmp_path / str(seed), device="cpu")
         assert (folder / f"seed-{seed}" / "weights.safetensors").read_bytes() == (
@@ -86,7 +87,8 @@ def test_the_summary_is_the_distribution_of_the_runs(
             assert said["mean"] == pytest.approx(np.mean(found), abs=1e-12)
             assert said["sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-12)
             bounds = stats.t.interval(0.95, 2, np.mean(found), stats.sem(found))
-            assert said["interval"] == pytest.approx(bounds, abs=1e-9)
+            most = 1.0 if measure == "accuracy" else np.inf
+            assert said["interval"] == pytest.approx(np.clip(bounds, 0.0, most), abs=1e-9)
     trained = [run["seconds"]["train"] for run in summary["runs"]]
     assert summary["seconds"]["train"]["median"] == np.median(trained)
     assert summary["mixed"] == []
@@ -148,12 +150,53 @@ def test_more_seeds_can_be_asked_for_later_but_not_fewer(
 def test_without_judging_the_test_split_stays_unread(
     data: Dataset, recipe: Recipe, tmp_path: Path
 ) -> None:
-    summary = train_seeds(recipe, data, seeds=2, out=tmp_path / "a", device="cpu", judge=False)
-    assert (summary["state"], summary["test"]) == ("finished", None)
-    assert summary["validation"].keys() == {"accuracy", "loss"}
-    assert not list((tmp_path / "a").rglob("logits-*"))
-    judged = train_seeds(recipe, data, resume=tmp_path / "a")
-    assert judged["test"]["accuracy"]["n"] == 2
+    folder = tmp_path / "a"
+    train_seeds(recipe, data, seeds=1, out=folder, device="cpu", judge=False)
+    summary = train_seeds(recipe, data, seeds=2, resume=folder)  # as the one seed before
+    assert (summary["state"], summary["test"], summary["judge"]) == ("finished", None, False)
+    assert summary["validation"]["accuracy"]["n"] == summary["validation"]["loss"]["n"] == 2
+    assert {path.name for path in folder.rglob("logits-*")} == {"logits-validation.npz"}
+    assert not list(folder.rglob("report.html"))
+    with pytest.raises(RunError, match="seed-0 was not judged on the test split"):
+        compare([folder, folder / "seed-0"])
+    pair = compare([folder / "seed-0", folder / "seed-1"], "validation")["pairs"]
+    assert len(pair) == 1
+    judged = train_seeds(recipe, data, resume=folder, judge=True)
+    assert (judged["test"]["accuracy"]["n"], judged["judge"]) == (2, True)
+
+
+def test_the_way_on_leaves_the_test_split_unread_too(
+    data: Dataset, recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    with pytest.raises(Stopped, match=f"--resume {folder}$"):
+        train_seeds(
+            recipe,
+            data,
+            seeds=2,
+            out=folder,
+            judge=False,
+            device="cpu",
+            lend=lambda: stops_at(7),
+        )
+    with pytest.raises(RunError, match=f"has 0 of 2 seeds; go on with: .* --resume {folder}$"):
+        compare([folder, folder], "validation")
+    assert train_seeds(recipe, data, resume=folder)["test"] is None
+    assert not list(folder.rglob("logits-test.npz"))
+
+
+def test_without_a_split_to_judge_on_seeds_are_only_trained(
+    data: Dataset, recipe: Recipe, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"all_data": True, "judge": False, "device": "cpu"}
+    summary = train_seeds(recipe, data, seeds=1, out=tmp_path / "a", **how)
+    assert (summary["state"], summary["test"], summary["validation"]) == ("finished", None, None)
+
+
+def test_seeds_from_before_the_choice_are_judged(whole: tuple[Path, dict[str, Any]]) -> None:
+    older = SeedRuns(whole[0].parent / "older")
+    older.write({k: v for k, v in SeedRuns(whole[0]).read().items() if k != "judge"})
+    assert older.read()["judge"] is True
 
 
 def test_all_data_has_no_validation(data: Dataset, recipe: Recipe, tmp_path: Path) -> None:
@@ -187,11 +230,23 @@ def test_what_would_not_be_the_same_training_is_refused(
     (tmp_path / "taken" / "mine.txt").touch()
     with pytest.raises(RunError, match="is not empty; name a new directory"):
         train_seeds(recipe, data, seeds=3, out=tmp_path / "taken")
-    with pytest.raises(RunError, match="is a file"):
+    with pytest.raises(RunError, match="is a file, not a directory"):
         train_seeds(recipe, data, seeds=3, out=tmp_path / "taken" / "mine.txt")
     with try_lock(folder / "lock"), pytest.raises(RunError, match="another training is using"):
         train_seeds(recipe, data, resume=folder)
-    (folder / "lock").unlink()
+
+
+def test_nothing_is_written_or_read_without_the_lock(
+    data: Dataset, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def taken(path: Path) -> Iterator[bool]:
+        yield False
+
+    monkeypatch.setattr(module, "try_lock", taken)
+    with pytest.raises(RunError, match="another training is using"):
+        train_seeds(recipe, data, seeds=1, out=tmp_path / "a", device="cpu")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["lock"]
 
 
 def test_a_field_that_came_later_is_no_other_recipe(

@@ -16,7 +16,7 @@ from fmnist.evaluation.metrics import cross_entropy, score
 from fmnist.evaluation.subject import Subject
 from fmnist.evaluation.suite import NEEDS_MODEL, measure_full, measure_splits
 from fmnist.recipes import Recipe
-from fmnist.runs import Run, open_run
+from fmnist.runs import PHASES, Run, open_run
 from fmnist.training import train
 
 RATIOS = {"precision": "float", "recall": "float", "f1": "float"}
@@ -135,6 +135,11 @@ def test_the_full_suite_is_kept_by_a_later_basic_one(
     assert schema(told["speed"]) == SPEED
     test = told["splits"]["test"]
     assert told["corruptions"]["clean_error"] == pytest.approx(1 - test["accuracy"])
+    seconds = run.read()["seconds"]
+    assert seconds["suite"] > 0
+    assert seconds["total"] == pytest.approx(
+        sum(spent for phase, spent in seconds.items() if phase in PHASES)
+    )
     assert 0.1 < told["corruptions"]["mean_accuracy"] < test["accuracy"]
     # The run's recipe asks about the mirror image too, so to mirror changes nothing.
     (mirrored,) = (r for r in told["corruptions"]["kinds"] if r["kind"] == "flip_sides")

@@ -25,3 +25,9 @@ def test_alone_there_is_nothing_to_compare() -> None:
 def test_all_alike_still_have_a_place() -> None:
     rows = peer_rows([Peer(name, 0.5, None, "1 seed") for name in "ab"])
     assert [row.place for row in rows] == [0, 0]
+
+
+def test_what_nobody_should_believe_comes_last() -> None:
+    labels = Peer("labels", 1.0, None, "1 seed", is_ranked=False, beware="too good")
+    rows = peer_rows([labels, Peer("a", 0.94, None, "1 seed")])
+    assert [row.peer.name for row in rows] == ["a", "labels"]

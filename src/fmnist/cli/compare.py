@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from fmnist import tables
-from fmnist.cli.evaluate import SplitChoice
-from fmnist.cli.options import DataDir, Json, show
+from fmnist.cli.options import DataDir, Json, SplitChoice, show
 
 
 def compare(

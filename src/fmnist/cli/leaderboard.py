@@ -16,7 +16,6 @@ class Layout(StrEnum):
 
     table = "table"
     markdown = "markdown"
-    json = "json"
 
 
 def leaderboard(
@@ -33,6 +32,14 @@ def leaderboard(
         Path | None,
         typer.Option(metavar="FILE.html", help="Write it as a page too.", show_default=False),
     ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What `fmnist audit` wrote: give accuracies without the images it flags too.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Collect what was judged on the test split into one table: accuracy, spread, time, command.
@@ -44,12 +51,12 @@ def leaderboard(
     from fmnist.evaluation.leaderboard import leaderboard as collect
     from fmnist.reporting.leaderboard import as_markdown, write_page
 
-    board = collect(paths or [Path("runs")])
+    board = collect(paths or [Path("runs")], audit)
     if page is not None:
         write_page(page, board)
     if layout is Layout.markdown and not as_json:
         print(as_markdown(board))
     else:
-        show(board, tables.print_leaderboard, as_json or layout is Layout.json)
+        show(board, tables.print_leaderboard, as_json)
     for left_out in board["left_out"]:
         print(f"fmnist: left out: {left_out['reason']}", file=sys.stderr)

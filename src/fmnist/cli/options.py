@@ -20,6 +20,20 @@ class DeviceChoice(StrEnum):
     mps = "mps"
 
 
+class SplitChoice(StrEnum):
+    """What a model can be judged on."""
+
+    validation = "validation"
+    test = "test"
+
+
+class SuiteChoice(StrEnum):
+    """How much a model is asked."""
+
+    basic = "basic"
+    full = "full"
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder with the four files of Fashion-MNIST.", show_default=False),

@@ -103,8 +103,14 @@ def train(
         ),
     ] = None,
     evaluate: Annotated[
-        bool, typer.Option("--evaluate/--no-evaluate", help="Judge it and write the report.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--evaluate/--no-evaluate",
+            help="Judge it and write the report, or leave the test split unread; of --seeds "
+            "validation is judged then. [default: --evaluate, or as the resumed seeds]",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -161,7 +167,7 @@ def train(
     with console.training_progress(quiet) as watch:
         run = train_recipe(recipe, dataset, seed=seed or 0, watch=watch, **how)
     run.set_seconds(data=data_seconds)
-    if evaluate:
+    if evaluate is not False:
         _judge_and_report(run, dataset, chosen, device)
     show(run.summary(), tables.print_training, as_json)
 

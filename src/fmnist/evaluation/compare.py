@@ -138,7 +138,7 @@ def _check_seeds(group: Group) -> None:
     """Raise RunError where a seed counts twice: it would make the spread too small."""
     there: dict[int, Path] = {}
     for member in group.members:
-        seed, folder = int(member.facts.get("seed", 0)), member.judged.folder
+        seed, folder = member.seed, member.judged.folder
         if seed in there:
             raise RunError(
                 f"{there[seed]} and {folder} are both seed {seed} of {group.name}; leave one out"
@@ -150,7 +150,8 @@ def _answers(group: Group, split: str) -> Answers:
     saved = [member.judged.read_logits(split) for member in group.members]
     first = saved[0]
     for member, part in zip(group.members, saved, strict=True):
-        if not np.array_equal(part.indices, first.indices):
+        same = np.array_equal(part.indices, first.indices)
+        if not (same and np.array_equal(part.labels, first.labels)):
             raise RunError(f"{member.judged.folder} was judged on other images than the rest")
     predicted = np.stack([part.logits.argmax(axis=1) for part in saved]).astype(np.int64)
     return Answers(group, predicted, first.labels, first.indices)
@@ -161,16 +162,13 @@ def _check_same_images(answers: Sequence[Answers]) -> None:
     first = answers[0]
     for other in answers[1:]:
         same = np.array_equal(first.indices, other.indices)
-        if not (same and np.array_equal(first.labels, other.labels)) or _data(first) != _data(
-            other
-        ):
-            one, two = (each.group.members[0].judged.folder for each in (first, other))
-            raise RunError(f"{one} and {two} were judged on other images; judge both on the same")
-
-
-def _data(answers: Answers) -> object:
-    data = answers.group.members[0].facts["data"]
-    return data.get("sha256") if isinstance(data, Mapping) else data
+        same = same and np.array_equal(first.labels, other.labels)
+        one, two = (each.group.members[0] for each in (first, other))
+        if not same or one.data != two.data:
+            raise RunError(
+                f"{one.judged.folder} and {two.judged.folder} were judged on other images; "
+                "judge both on the same"
+            )
 
 
 def _described(answers: Answers) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Which of many run directories are one training with several seeds, and what to call it."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from typing import Any
 from fmnist.errors import RunError
 from fmnist.recipes import completed
 from fmnist.runs import Judged, Run, open_judged
+
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError)  # what odd JSON leads to
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,22 @@ class Member:
         return isinstance(self.judged, Run)
 
     @property
+    def data(self) -> Any:
+        """The hashes of the data files."""
+        data = self.facts["data"]
+        return data["sha256"] if isinstance(data, Mapping) else data
+
+    @property
+    def seed(self) -> int:
+        """The seed; 0 of what has none."""
+        return int(self.facts.get("seed", 0))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was found doubtful when it was judged; only `fmnist bench` looks for that."""
+        return [str(warning) for warning in self.facts.get("warnings", ())]
+
+    @property
     def identity(self) -> str:
         """What is the same for all seeds of a training, as text."""
         facts = self.facts
@@ -36,6 +55,7 @@ class Member:
         same = {
             "recipe": completed(facts["recipe"]),
             "photos": photos and [photos.get("sha256"), photos["count"]],
+            "data": self.data,
             **{key: facts[key] for key in ("engine", "all_data", "device", "precision")},
         }
         return json.dumps(same, sort_keys=True)
@@ -84,6 +104,23 @@ def _in_order(folder: Path) -> list[tuple[str, int]]:
 
 def open_member(folder: Path, split: str) -> Member:
     """Return a directory that was judged on `split`; RunError where it was not, or is damaged."""
+    try:
+        member = _opened(folder, split)
+        _ = member.identity, member.seed, member.warnings, _plain_name(member), _traits(member)
+    except DAMAGE as error:
+        raise damaged(folder, error) from error
+    return member
+
+
+def damaged(folder: Path, error: Exception) -> RunError:
+    """Return what is said of a directory whose files are not as fmnist writes them."""
+    return RunError(
+        f"{folder} is damaged, or was not written by fmnist ({type(error).__name__}: {error}); "
+        "leave it out, or make it again"
+    )
+
+
+def _opened(folder: Path, split: str) -> Member:
     judged = open_judged(folder)
     facts = judged.read()
     if isinstance(judged, Run):
@@ -91,9 +128,11 @@ def open_member(folder: Path, split: str) -> Member:
     has_metrics = (folder / "metrics.json").exists()
     splits = judged.read_metrics().get("splits", {}) if has_metrics else {}
     if split not in splits:
-        raise RunError(f"{folder} was not judged on the {split} split; {how_to_judge(judged)}")
+        raise RunError(
+            f"{folder} was not judged on the {split} split; {judged.how_to_judge(split)}"
+        )
     if not {"accuracy", "accuracy_interval", "loss", "images"} <= splits[split].keys():
-        raise RunError(f"{folder / 'metrics.json'} is damaged; {how_to_judge(judged)}")
+        raise RunError(f"{folder / 'metrics.json'} is damaged; {judged.how_to_judge(split)}")
     return Member(judged, facts, splits[split])
 
 
@@ -108,13 +147,6 @@ def _check_judgeable(run: Run, facts: Mapping[str, Any], split: str) -> None:
         )
 
 
-def how_to_judge(judged: Judged) -> str:
-    """Return what to run to have a directory judged."""
-    if isinstance(judged, Run):
-        return f"run: {judged.evaluate_command()}"
-    return f"run again: {judged.read()['command']}"
-
-
 def make_groups(members: Iterable[Member]) -> list[Group]:
     """Return the members by training, in order of appearance, named so that no two are alike."""
     by_identity: dict[str, list[Member]] = {}
@@ -122,7 +154,7 @@ def make_groups(members: Iterable[Member]) -> list[Group]:
         by_identity.setdefault(member.identity, []).append(member)
     groups = list(by_identity.values())
     return [
-        Group(tuple(sorted(group, key=lambda member: int(member.facts.get("seed", 0)))), name)
+        Group(tuple(sorted(group, key=lambda member: member.seed)), name)
         for group, name in zip(groups, _names([group[0] for group in groups]), strict=True)
     ]
 
@@ -154,6 +186,7 @@ def _traits(member: Member) -> dict[str, str]:
         "engine": facts["engine"],
         "device": facts["device"],
         "precision": facts["precision"],
+        "data": f"data {hashlib.sha256(json.dumps(member.data).encode()).hexdigest()[:8]}",
         "photos": "with photos" if facts.get("photos") else "without photos",
     }
     del recipe["source"], recipe["name"]

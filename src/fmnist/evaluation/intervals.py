@@ -14,6 +14,7 @@ import numpy as np
 CONFIDENCE = 0.95
 Z = 1.959963984540054  # the standard normal's 97.5 % point
 SPANS = ("train", "to_predictions", "total")  # of the seconds in run.json
+SHARE = (0.0, 1.0)  # what an accuracy can be
 RESAMPLES = 100_000  # bounds of a bootstrap then move by a hundredth of its width at most
 
 
@@ -28,22 +29,34 @@ class Welch(NamedTuple):
     p: float | None
 
 
-def describe(values: Sequence[float]) -> dict[str, Any]:
+def describe(values: Sequence[float], possible: tuple[float, float] = SHARE) -> dict[str, Any]:
     """Return mean, standard deviation (n - 1), n, interval of the mean, least and most.
 
-    Of one value there is no deviation and no interval. The interval is Student's, which takes the
-    values for draws of one normal distribution.
+    Of one value there is no deviation and no interval, which is that of `mean_interval`.
     """
     n, mean = len(values), math.fsum(values) / len(values)
     sd = None if n == 1 else _deviation(values, mean)
+    interval = None if sd is None else mean_interval(mean, sd, n, possible)
     return {
         "mean": mean,
         "sd": sd,
         "n": n,
-        "interval": None if sd is None else list(_around(mean, sd / math.sqrt(n), n - 1)),
+        "interval": None if interval is None else list(interval),
         "least": min(values),
         "most": max(values),
     }
+
+
+def mean_interval(
+    mean: float, sd: float, n: int, possible: tuple[float, float] = SHARE
+) -> tuple[float, float]:
+    """Return Student's interval of the mean of n values, which takes them for normal draws.
+
+    It knows no bounds, so where few values spread far it reaches beyond what is `possible`, and is
+    cut there.
+    """
+    low, high = _around(mean, sd / math.sqrt(n), n - 1)
+    return max(low, possible[0]), min(high, possible[1])
 
 
 def spans(seconds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:

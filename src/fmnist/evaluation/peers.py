@@ -1,14 +1,15 @@
 """Whom a model's page compares it with: what was judged beside it, and the recipes' own scores."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fmnist.errors import RunError
+from fmnist.evaluation.intervals import mean_interval
 from fmnist.evaluation.leaderboard import leaderboard
 from fmnist.recipes import RECIPES, Score
 from fmnist.reporting import Peer
+from fmnist.reporting.leaderboard import basis_text, median_of, training_set_of
 from fmnist.runs import Judged, is_seed_runs
 
 MOST = 12  # rows, besides this model's
@@ -18,7 +19,8 @@ MARKS = ("run.json", "bench.json", "summary.json")  # of a run, a bench, the see
 def find_peers(judged: Judged) -> list[Peer]:
     """Return this model, the best of those in the folder beside it, and the recipes as published.
 
-    None where this one was not judged on the official test images: there is nothing to compare.
+    Nobody where this one was not judged on the official test images: there is nothing to compare.
+    What of the others is damaged is left out.
     """
     mine = [_row(row, is_this=True) for row in _rows([judged.folder])]
     if not mine:
@@ -44,25 +46,29 @@ def _beside(judged: Judged) -> list[Path]:
     mine = judged.folder.absolute()
     if is_seed_runs(mine.parent):
         return [mine.parent]
-    folders = [
-        other for other in mine.parent.iterdir() if any((other / m).is_file() for m in MARKS)
-    ]
-    return [folder for folder in sorted(folders) if folder != mine]
+    return [other for other in sorted(mine.parent.iterdir()) if other != mine and _counts(other)]
+
+
+def _counts(folder: Path) -> bool:
+    try:
+        return any((folder / mark).is_file() for mark in MARKS)
+    except OSError:  # another person's, who lets nobody look
+        return False
 
 
 def _row(row: Mapping[str, Any], is_this: bool) -> Peer:
-    accuracy, seconds = row["accuracy"], row["seconds"].get("train") or {}
-    trained_on = {None: "", True: "60,000", False: "55,000"}[row["all_data"]]
-    seeds = accuracy["n"]
+    accuracy = row["accuracy"]
     return Peer(
         name=row["name"],
         accuracy=accuracy["mean"],
         interval=_pair(accuracy["interval"]),
-        basis="the test images" if accuracy["interval_over"] == "images" else f"{seeds} seeds",
-        trained_on=trained_on,
-        seconds=seconds.get("median"),
+        basis=basis_text(row),
+        trained_on=training_set_of(row),
+        seconds=median_of(row, "train"),
         parameters=row["parameters"],
         is_this=is_this,
+        is_ranked=row["rank"] is not None,
+        beware="; ".join(row["warnings"]),
     )
 
 
@@ -78,13 +84,7 @@ def _published(name: str, score: Score) -> Peer:
 
 
 def _students(score: Score) -> tuple[float, float] | None:
-    """Return Student's 95 % interval of the mean over seeds."""
-    if score.seeds < 2:
-        return None
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, score.seeds - 1)) * score.sd / math.sqrt(score.seeds)
-    return score.accuracy - half, score.accuracy + half
+    return mean_interval(score.accuracy, score.sd, score.seeds) if score.seeds > 1 else None
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:

@@ -1,7 +1,9 @@
 """The page of what was judged: report.html, from what its directory holds."""
 
+import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from fmnist.data import CLASS_NAMES, Dataset, SplitName, load_dataset
 from fmnist.errors import DataError, RunError, missing_extra
 from fmnist.evaluation.corruptions import corrupt
 from fmnist.evaluation.embedding import read_embedding
-from fmnist.evaluation.groups import how_to_judge
 from fmnist.evaluation.metrics import log_softmax
 from fmnist.evaluation.peers import find_peers
 from fmnist.files import write_whole
-from fmnist.reporting import EmbeddingMap, Exhibits, confused, render, worst_mistakes
+from fmnist.reporting import EmbeddingMap, Exhibits, Peer, confused, render, worst_mistakes
 from fmnist.runs import Judged, Run, SplitLogits, open_judged
+
+log = logging.getLogger("fmnist")
 
 SHOWN_CORRUPTED = 0  # the test image that is shown under each corruption: an ankle boot
 
@@ -42,7 +45,7 @@ def report(judged: Judged | str | os.PathLike[str], data: Dataset | None = None)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError(
             f"what {judged.folder} holds is damaged ({type(error).__name__}: {error}); "
-            f"{how_to_judge(judged)}"
+            f"{judged.how_to_judge()}"
         ) from error
     write_whole(judged.report, page.encode())
     if isinstance(judged, Run):
@@ -63,8 +66,20 @@ def _exhibits(judged: Judged, metrics: dict[str, Any], data: Dataset) -> Exhibit
         confused=confused(*told, pairs=pairs, temperature=temperature),
         corrupted=_corrupted(metrics.get("corruptions"), data),
         embedding=_map(judged, saved, images, temperature) if shown == "test" else None,
-        peers=find_peers(judged),
+        peers=_peers(judged),
     )
+
+
+def _peers(judged: Judged) -> Sequence[Peer]:
+    """Return what the page compares the model with; none where something beside it is odd."""
+    try:
+        return find_peers(judged)
+    except (RunError, LookupError, TypeError, ValueError) as error:
+        log.warning(
+            "report.html compares with no other model: what lies beside %s cannot be read (%s: %s)",
+            *(judged.folder, type(error).__name__, error),
+        )
+        return ()
 
 
 def _corrupted(

@@ -2,28 +2,28 @@
 
 summary.json   what was asked for, each seed's result, and their distribution
 seed-<n>/      the run of a seed, as `fmnist train RECIPE --seed <n>` leaves it
+lock           empty; locked by the process that trains here
 """
 
 import contextlib
 import logging
+import math
 import os
-import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist.data import Dataset, load_dataset
+from fmnist.data import Dataset, SplitName, load_dataset
 from fmnist.errors import RunError, Stopped
-from fmnist.evaluation.intervals import describe, spans
+from fmnist.evaluation.intervals import SHARE, describe, spans
 from fmnist.evaluation.report_page import report
 from fmnist.evaluation.suite import evaluate
 from fmnist.files import try_lock
 from fmnist.recipes import Recipe, differing_fields
-from fmnist.runs import Run, SeedRuns, is_seed_runs
+from fmnist.runs import Run, SeedRuns, claim_folder, is_seed_runs
 from fmnist.training.loop import Watch, name_and_recipe, train
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fmnist")
 
-MEASURES = ("accuracy", "loss", "top2_accuracy", "calibration_error")
+MEASURES = {  # and what they can be
+    "accuracy": SHARE,
+    "loss": (0.0, math.inf),
+    "top2_accuracy": SHARE,
+    "calibration_error": SHARE,
+}
 # What should be the same in all runs, for their times and their bits to be of one kind.
 MADE_WITH = ("device", "precision", "threads", "machine", "versions", "git_commit")
 
@@ -50,7 +55,7 @@ def train_seeds(
     device: str = "auto",
     engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
-    judge: bool = True,
+    judge: bool | None = None,
     data_seconds: float = 0.0,
     lend: Lend = lambda: contextlib.nullcontext(lambda progress: None),
 ) -> dict[str, Any]:
@@ -58,64 +63,58 @@ def train_seeds(
 
     Returns what `fmnist train --seeds --json` prints (docs/json.md). `resume` names a directory of
     seeds: those that are done stay, one that was stopped goes on, and `seeds` may be more than
-    before. `judge=False` leaves the test split unread. `data_seconds` is what loading `data` took,
-    which counts as each seed's; `lend` gives each training its watch. Raises as `train` and
-    `evaluate`; Stopped says how to go on.
+    before. `judge=False` leaves the test split unread: validation alone is judged; None: as the
+    resumed seeds, or else both. `data_seconds` is what loading `data` took, which counts as each
+    seed's; `lend` gives each training its watch. Raises as `train` and `evaluate`; Stopped says how
+    to go on.
     """
     data, (named, known) = data or load_dataset(), name_and_recipe(recipe)
-    if resume is None:
-        wanted = list(range(first, first + (1 if seeds is None else seeds)))
-        facts = known.name, named, wanted, all_data, engine or "torch", _named(photos), sys.argv
-        group, plan = _claim(out, dict(zip(SeedRuns.PLAN, facts, strict=True)))
-    else:
-        group, plan = _take_up(resume, seeds, engine)
-        _check_same(group, plan, known, data, device)
+    group = _claimed(out, known) if resume is None else _begun(resume)
     with _locked(group):
+        if resume is None:
+            wanted = list(range(first, first + (1 if seeds is None else seeds)))
+            told = wanted, all_data, engine or "torch", _named(photos), judge is not False
+            plan: dict[str, Any] = dict(
+                zip(SeedRuns.PLAN, (known.name, named, *told, sys.argv), strict=True)
+            )
+        else:
+            plan = _taken_up(group, seeds, engine, judge)
+            _check_same(group, plan, known, data, device)
+        group.write(_summarise(group, plan))
         for count, seed in enumerate(plan["seeds"], 1):
-            with _how_to_go_on(group, seed, f"{count - 1} of {len(plan['seeds'])}", judge):
+            with _how_to_go_on(group, seed, f"{count - 1} of {len(plan['seeds'])}"):
                 run = _trained(group, plan, recipe, data, seed, device, lend)
                 run.set_seconds(**{"data": data_seconds, **run.read()["seconds"]})
-                if judge:
-                    _judge(run, data, known, device)
-            summary = _summarise(group, plan, judge)
+                _judge(run, plan, data, known, device)
+            summary = _summarise(group, plan)
             group.write(summary)
             _tell(run.summary(), count, len(plan["seeds"]))
     return {"folder": str(group.folder), **summary}
 
 
-def _claim(
-    out: str | os.PathLike[str] | None, plan: dict[str, Any]
-) -> tuple[SeedRuns, dict[str, Any]]:
-    """Make the directory of new seeds; RunError if there is anything in it."""
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", plan["recipe"])
-    folder = Path("runs") / f"{stem}-seeds-{time.strftime('%Y%m%d-%H%M%S')}"
-    group = SeedRuns(folder if out is None else Path(out))
-    try:
-        group.folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RunError(f"{group.folder} is a file; name another directory with --out") from error
-    if is_seed_runs(group.folder):
-        raise RunError(f"{group.folder} holds seeds that go on with: {group.resume_command()}")
-    if any(group.folder.iterdir()):
-        raise RunError(f"{group.folder} is not empty; name a new directory with --out")
-    group.write(_summarise(group, plan, judge=False))
-    return group, plan
+def _claimed(out: str | os.PathLike[str] | None, recipe: Recipe) -> SeedRuns:
+    return SeedRuns(claim_folder(out, f"{recipe.name}-seeds"))
 
 
-def _take_up(
-    folder: str | os.PathLike[str], seeds: int | None, engine: str | None
-) -> tuple[SeedRuns, dict[str, Any]]:
-    """Return a directory of seeds and its plan, for as many seeds as are wanted now."""
-    group = SeedRuns(Path(folder))
+def _begun(folder: str | os.PathLike[str]) -> SeedRuns:
     if not is_seed_runs(folder):
         raise RunError(f"{folder} holds no summary.json, so it is not a directory of seeds")
-    plan = {key: value for key, value in group.read().items() if key in SeedRuns.PLAN}
+    return SeedRuns(Path(folder))
+
+
+def _taken_up(
+    group: SeedRuns, seeds: int | None, engine: str | None, judge: bool | None
+) -> dict[str, Any]:
+    """Return the plan of seeds that were begun, for as many as are wanted now."""
+    begun = group.read()
+    plan = {key: begun[key] for key in SeedRuns.PLAN}
     before, start = len(plan["seeds"]), plan["seeds"][0]
     if seeds is not None and seeds < before:
-        raise RunError(f"{folder} is of {before} seeds; --seeds can only ask for more")
+        raise RunError(f"{group.folder} is of {before} seeds; --seeds can only ask for more")
     if engine not in (None, plan["engine"]):
-        raise RunError(f"{folder} is of the engine {plan['engine']}; leave out --engine")
-    return group, {**plan, "seeds": list(range(start, start + (seeds or before)))}
+        raise RunError(f"{group.folder} is of the engine {plan['engine']}; leave out --engine")
+    wanted = list(range(start, start + (seeds or before)))
+    return {**plan, "seeds": wanted, "judge": plan["judge"] if judge is None else judge}
 
 
 def _check_same(
@@ -139,25 +138,20 @@ def _check_same(
 @contextlib.contextmanager
 def _locked(group: SeedRuns) -> Iterator[None]:
     """Hold the directory of seeds; RunError if another training does."""
-    path = group.folder / "lock"
-    with try_lock(path) as is_ours:
+    with try_lock(group.folder / "lock") as is_ours:
         if not is_ours:
             raise RunError(f"another training is using {group.folder}; wait for it, or stop it")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield
 
 
 @contextlib.contextmanager
-def _how_to_go_on(group: SeedRuns, seed: int, done: str, judge: bool) -> Iterator[None]:
+def _how_to_go_on(group: SeedRuns, seed: int, done: str) -> Iterator[None]:
     """Have what a signal stops say how all of the seeds go on."""
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stop:
         raise Stopped(
-            f"stopped in seed {seed}, {done} seeds are done; "
-            f"go on with: {group.resume_command()}{'' if judge else ' --no-evaluate'}",
+            f"stopped in seed {seed}, {done} seeds are done; go on with: {group.resume_command()}",
             stop.signal if isinstance(stop, Stopped) else signal.SIGINT,
         ) from None
 
@@ -193,12 +187,18 @@ def _trained(
         )
 
 
-def _judge(run: Run, data: Dataset, recipe: Recipe, device: str) -> None:
-    """Judge a run and write its page, if that was not done."""
-    if not _is_judged(run):
-        evaluate(run, data, recipe=recipe, device=device)
-    if not run.report.exists():
+def _judge(run: Run, plan: Mapping[str, Any], data: Dataset, recipe: Recipe, device: str) -> None:
+    """Judge a run as planned, if that was not done; where test is read, write its page."""
+    if not _is_judged(run, plan):
+        evaluate(run, data, splits=_splits(plan), recipe=recipe, device=device)
+    if plan["judge"] and not run.report.exists():
         report(run, data)
+
+
+def _splits(plan: Mapping[str, Any]) -> tuple[SplitName, ...]:
+    """Return the splits that the seeds are judged on; validation was not learned from."""
+    validation: tuple[SplitName, ...] = () if plan["all_data"] else ("validation",)
+    return (*validation, "test") if plan["judge"] else validation
 
 
 def _remove_claim(run: Run) -> None:
@@ -221,9 +221,9 @@ def _photos(plan: Mapping[str, Any]) -> "PhotoFolder | None":
     return PhotoFolder.from_json(plan["photos"])
 
 
-def _is_judged(run: Run) -> bool:
-    path = run.folder / "metrics.json"
-    return path.exists() and "test" in run.read_metrics()["splits"]
+def _is_judged(run: Run, plan: Mapping[str, Any]) -> bool:
+    has_metrics = (run.folder / "metrics.json").exists()
+    return set(_splits(plan)) <= set(run.read_metrics()["splits"] if has_metrics else ())
 
 
 def _tell(told: Mapping[str, Any], count: int, seeds: int) -> None:
@@ -234,12 +234,12 @@ def _tell(told: Mapping[str, Any], count: int, seeds: int) -> None:
     log.info("seed %d, %d of %d%s, trained in %.1f s", told["seed"], count, seeds, judged, spent)
 
 
-def _summarise(group: SeedRuns, plan: Mapping[str, Any], judge: bool) -> dict[str, Any]:
+def _summarise(group: SeedRuns, plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return summary.json: the plan, and what the seeds that are done come to."""
     done = [
         run
         for run in group.begun(plan["seeds"])
-        if run.read()["state"] == "finished" and (_is_judged(run) or not judge)
+        if run.read()["state"] == "finished" and _is_judged(run, plan)
     ]
     facts, told = [run.read() for run in done], [run.summary() for run in done]
     first: Mapping[str, Any] = facts[0] if facts else {}
@@ -267,7 +267,7 @@ def _distribution(judged: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] 
     if not scores or len(scores) < len(judged):
         return None
     return {
-        measure: describe([each[measure] for each in scores])
-        for measure in MEASURES
+        measure: describe([each[measure] for each in scores], possible)
+        for measure, possible in MEASURES.items()
         if all(measure in each for each in scores)
     }

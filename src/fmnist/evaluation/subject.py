@@ -29,7 +29,7 @@ class Subject:
     multiply_adds: int | None = None  # of one image, all its views counted
     file_bytes: int | None = None
     threads: int | None = None  # how many processors a call may use
-    device: str = "cpu"
+    device: str | None = "cpu"
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, 10) of images (n, 28, 28) uint8.

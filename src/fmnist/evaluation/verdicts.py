@@ -52,6 +52,12 @@ def conclusion(groups: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str,
 def warnings(groups: Sequence[Group], pairs: Sequence[Mapping[str, Any]], split: str) -> list[str]:
     """Return what a reader has to know before quoting."""
     said = list(_of_sizes(groups))
+    said += [
+        f"{group.name}: {warning}"
+        for group in groups
+        for member in group.members
+        for warning in member.warnings
+    ]
     facts = [member.facts for group in groups for member in group.members if member.is_run]
     if len({each["all_data"] for each in facts}) > 1:
         said.append("some learned from 60,000 images and some from 55,000")

@@ -9,7 +9,8 @@ class Peer:
     """A model's test accuracy, or the mean of several seeds'.
 
     `accuracy` and the bounds of its 95 % `interval` are 0..1; `basis` says over what the interval
-    is, `trained_on` how many images, `seconds` how long; `is_this` marks the model of the page.
+    is, `trained_on` how many images, `seconds` how long; `is_this` marks the model of the page,
+    `is_ranked` is false where nobody should believe the accuracy, `beware` says what is doubtful.
     """
 
     name: str
@@ -20,6 +21,8 @@ class Peer:
     seconds: float | None = None
     parameters: int | None = None
     is_this: bool = False
+    is_ranked: bool = True
+    beware: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class PeerRow:
 
 
 def peer_rows(peers: Sequence[Peer]) -> list[PeerRow]:
-    """Return the rows of a leaderboard, the best first; none where there is nobody to compare."""
+    """Return the rows of a leaderboard, the best first; none where there is nobody to compare.
+
+    What is not ranked comes last.
+    """
     if len(peers) < 2:
         return []
     spans = [peer.interval or (peer.accuracy,) * 2 for peer in peers]
@@ -48,4 +54,4 @@ def peer_rows(peers: Sequence[Peer]) -> list[PeerRow]:
         )
         for peer, (low, high) in zip(peers, spans, strict=True)
     ]
-    return sorted(rows, key=lambda row: -row.peer.accuracy)
+    return sorted(rows, key=lambda row: (not row.peer.is_ranked, -row.peer.accuracy))
