@@ -6,7 +6,8 @@ Each seed is a process of its own, one after the other: `fmnist train RECIPE --a
 The file holds every seed's accuracy, loss and seconds, their mean and standard deviation, and what
 they were made with. It is written anew after each seed, and seeds that it holds are not run again.
 Instead of training, `--race` takes the seeds that `time_to_accuracy.py` has run; `--runs` takes
-finished run directories, for trainings that are too long to be made in one go.
+finished run directories, for trainings that are too long to be made in one go, or that shared the
+machine: then `--timed` names runs that had it to themselves, and the seconds are those of these.
 """
 
 import argparse
@@ -23,8 +24,10 @@ from typing import Any
 from fmnist.environment import git_commit, machine, versions
 from fmnist.files import write_whole
 from fmnist.models import make_network
-from fmnist.recipes import RECIPES
+from fmnist.recipes import RECIPES, differing_fields
 from fmnist.runs import open_run
+
+SAME = ("versions", "machine", "git_commit", "threads")  # in all runs of a results file
 
 
 def run_seed(recipe: str, seed: int) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def run_seed(recipe: str, seed: int) -> dict[str, Any]:
 def summarise(recipe: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the results file: mean, standard deviation and bounds over the seeds."""
     accuracies = [run["accuracy"] for run in runs]
-    sd = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
+    sd = statistics.stdev(accuracies) if len(runs) > 1 else None
     mean = statistics.fmean(accuracies)
     return {
         "recipe": recipe,
@@ -62,7 +65,7 @@ def summarise(recipe: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
             "mean": mean,
             "sd": sd,
             "n": len(runs),
-            "mean_less_two_standard_errors": mean - 2 * sd / len(runs) ** 0.5,
+            "mean_less_two_standard_errors": sd and mean - 2 * sd / len(runs) ** 0.5,
         },
         "loss": {"mean": statistics.fmean(run["loss"] for run in runs)},
         "train_seconds": spread([run["seconds"]["train"] for run in runs]),
@@ -97,16 +100,39 @@ def scores_of_race(path: Path, recipe: str) -> dict[str, Any]:
     return {**summarise(recipe, runs), **made}
 
 
-def scores_of_runs(folders: list[Path], recipe: str) -> dict[str, Any]:
-    """Return runs that are finished and judged as a results file."""
+def scores_of_runs(folders: list[Path], timed: list[Path], recipe: str) -> dict[str, Any]:
+    """Return runs that are finished and judged as a results file; `timed` ones give its seconds."""
+    facts, runs = told_of(folders, recipe)
+    made = {key: facts[key] for key in SAME}
+    result = {
+        **summarise(recipe, runs),
+        **made,
+        "each": f"fmnist train {recipe} --all-data --seed N",
+    }
+    if not timed:
+        return result
+    alone, timed_runs = told_of(timed, recipe)
+    return {
+        **result,
+        "train_seconds": spread([run["seconds"]["train"] for run in timed_runs]),
+        "total_seconds": spread([run["seconds"]["total"] for run in timed_runs]),
+        "timed_runs": timed_runs,
+        "timed_on": {key: alone[key] for key in SAME},
+    }
+
+
+def told_of(folders: list[Path], recipe: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the facts of the first of finished runs, and what each came to by its seed."""
     opened = [open_run(folder) for folder in folders]
     facts = [run.read() for run in opened]
     for run, known in zip(opened, facts, strict=True):
-        if known["recipe"] != RECIPES[recipe].to_json() or not known["all_data"]:
-            sys.exit(f"{run.folder} is not {recipe} as it is now, trained on all images")
-    same = ("versions", "machine", "git_commit", "threads")
-    if any(known[key] != facts[0][key] for known in facts for key in same):
-        sys.exit(f"the runs differ in one of {', '.join(same)}")
+        differing = differing_fields(known["recipe"], RECIPES[recipe].to_json())
+        if differing or not known["all_data"] or not (run.folder / "metrics.json").exists():
+            sys.exit(f"{run.folder} is not {recipe} as it is now, trained on all images and judged")
+    if any(known[key] != facts[0][key] for known in facts for key in SAME):
+        sys.exit(f"the runs differ in one of {', '.join(SAME)}")
+    if len({known["seed"] for known in facts}) < len(facts):
+        sys.exit("two of the runs are of one seed")
     told = sorted((run.summary() for run in opened), key=lambda run: int(run["seed"]))
     runs = [
         {
@@ -118,8 +144,7 @@ def scores_of_runs(folders: list[Path], recipe: str) -> dict[str, Any]:
         }
         for run in told
     ]
-    made = {key: facts[0][key] for key in same}
-    return {**summarise(recipe, runs), **made, "each": f"fmnist train {recipe} --all-data --seed N"}
+    return facts[0], runs
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -134,6 +159,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. N - 1")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, nargs="+", help="finished runs of the recipe")
+    parser.add_argument("--timed", type=Path, nargs="+", default=[], help="runs that ran alone")
     parser.add_argument("--race", type=Path, help="results of time_to_accuracy.py")
     chosen = parser.parse_args()
     if chosen.race:
@@ -141,7 +167,7 @@ def main() -> None:
         write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
         return
     if chosen.runs:
-        result = scores_of_runs(chosen.runs, chosen.recipe)
+        result = scores_of_runs(chosen.runs, chosen.timed, chosen.recipe)
         write_whole(chosen.out, (json.dumps(result, indent=1) + "\n").encode())
         return
     runs = earlier_runs(chosen.out, chosen.recipe) if chosen.out.exists() else []

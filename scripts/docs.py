@@ -102,7 +102,8 @@ def training(result: dict[str, Any]) -> str:
     """Return how long a training takes, and on how many threads where these are not all."""
     seconds = result["train_seconds"]["median"]
     spoken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
-    return spoken + (", one core" if result.get("threads") == 1 else "")
+    threads = result.get("timed_on", result).get("threads")
+    return spoken + (", one core" if threads == 1 else "")
 
 
 def ladder() -> str:
@@ -160,14 +161,16 @@ def curve() -> str:
     rows = []
     for name in SHOWN:
         found = results(name)
-        seconds = [run["seconds"].get("to_predictions") for run in found["runs"]]
+        timed = found.get("timed_runs", found["runs"])
+        seconds = [run["seconds"].get("to_predictions") for run in timed]
         if None not in seconds:
             accuracy = found["accuracy"]
             rows.append(
                 [
                     f"`{name}`",
                     f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} %",
-                    f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+                    f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+                    + (", one core" if found.get("timed_on", found).get("threads") == 1 else ""),
                     str(accuracy["n"]),
                 ]
             )
