@@ -2,8 +2,9 @@
 
     python benchmarks/classic_corruptions.py runs/classic-0 runs/classic-1
 
-Each RUN is of another seed (`fmnist train classic --seed N`). The means over them are written into
-the package, as the errors that the mean corruption error of other networks is relative to.
+Each RUN is of another seed (`fmnist train classic --seed N`), all trained on the same images. The
+means over them are written into the package, as the errors that the mean corruption error of other
+networks is relative to.
 """
 
 import argparse
@@ -16,19 +17,20 @@ from typing import Any
 
 from fmnist.data import Split, load_dataset
 from fmnist.environment import git_commit, machine, versions
-from fmnist.evaluation import corruptions
+from fmnist.evaluation import robustness
 from fmnist.evaluation.subject import run_subject
 from fmnist.files import write_whole
+from fmnist.recipes import differing_fields
 from fmnist.runs import Run, open_run
 
-OUT = Path(corruptions.__file__).with_name(corruptions.CLASSIC)
+OUT = Path(robustness.__file__).with_name(robustness.CLASSIC)
 
 
 def measure_seed(run: Run, test: Split) -> dict[str, Any]:
     """Return the accuracy of a run on the test split, clean and corrupted."""
     subject = run_subject(run)
     clean = subject.logits(test.images)
-    rows = corruptions.corrupted_accuracies(subject, test)
+    rows = robustness.corrupted_accuracies(subject, test)
     return {
         "seed": run.read()["seed"],
         "accuracy": float((clean.argmax(axis=1) == test.labels).mean()),
@@ -50,6 +52,22 @@ def describe(runs: list[dict[str, Any]]) -> str:
     return f"classic, seed {seeds}" if len(runs) == 1 else f"classic, mean of seeds {seeds}"
 
 
+def misfit(runs: list[Run]) -> str | None:
+    """Return why the runs are not seeds of one training of `classic`, if they are not."""
+    facts = [run.read() for run in runs]
+    for run, of_run in zip(runs, facts, strict=True):
+        if of_run["recipe"]["name"] != "classic":
+            return f"{run.folder} is not of the recipe classic"
+        if differing_fields(of_run["recipe"], facts[0]["recipe"]):
+            return f"{run.folder} is of another classic than {runs[0].folder}"
+    seeds = [of_run["seed"] for of_run in facts]
+    if len(set(seeds)) < len(seeds):
+        return f"seed {statistics.mode(seeds)} is there more than once"
+    if len({of_run["all_data"] for of_run in facts}) > 1:
+        return "some runs are of all images, some are not"
+    return None
+
+
 def main() -> None:
     """Measure the runs that the command line names and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,14 +76,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     chosen = parser.parse_args()
     opened = [open_run(path) for path in chosen.runs]
-    for run in opened:
-        if run.read()["recipe"]["name"] != "classic":
-            parser.error(f"{run.folder} is not of the recipe classic")
+    if why := misfit(opened):
+        parser.error(why)
     test = load_dataset(chosen.data_dir).split("test")
     runs = [measure_seed(run, test) for run in opened]
     result = {
         "relative_to": describe(runs),
         "accuracy": statistics.fmean(run["accuracy"] for run in runs),
+        "all_data": opened[0].read()["all_data"],
         "kinds": mean_rows(runs),
         "runs": [{"seed": run["seed"], "accuracy": run["accuracy"]} for run in runs],
         "command": shlex.join(["python", *sys.argv]),

@@ -4,8 +4,8 @@
 
 The data set is audited once for each seed, by `fmnist audit`. Then training labels drawn at random
 are given another class each, and the first suspects looked through for them; as real errors stay
-in, what is told of precision is less than the truth. Each RUN is scored on the test split with and
-without what the first audit flags.
+in, what is told of precision is less than the truth. Each RUN, or directory of seeds, is scored on
+the test split with and without what the first audit flags.
 """
 
 import argparse
@@ -94,8 +94,9 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, f"seed-{seed}") for seed in range(chosen.seeds)]
-        audits = [audit_seed(chosen.recipe, seed, out) for seed, out in enumerate(outs)]
-        scores = [clean_test_score(run, outs[0]) for run in chosen.runs]
+        audits = [audit_seed(chosen.recipe, 0, outs[0])]
+        scores = [clean_test_score(run, outs[0]) for run in chosen.runs]  # early, as one may fail
+        audits += [audit_seed(chosen.recipe, seed, outs[seed]) for seed in range(1, chosen.seeds)]
     results = {
         "recipe": chosen.recipe,
         "folds": FOLDS,

@@ -37,14 +37,21 @@ def scores(results: Mapping[str, Any]) -> list[list[str]]:
     parts = ("official", "without_suspects", "without_duplicates", "clean", "flagged")
     head = ["run", "test split", "without labels in doubt", "without repeats", "without both"]
     rows = [
-        [f"`{scored['run']}`", *[_score(scored[part]) for part in parts]]
-        for scored in results["scores"]
+        [_name(scored), *[_score(scored[part]) for part in parts]] for scored in results["scores"]
     ]
     return [[*head, "of those left out"], *rows]
 
 
+def _name(scored: Mapping[str, Any]) -> str:
+    seeds = f", {scored['runs']} seeds" if scored["runs"] > 1 else ""
+    return f"`{scored['run']}`{seeds}"
+
+
 def _score(part: Mapping[str, Any]) -> str:
-    return "" if part["accuracy"] is None else f"{100 * part['accuracy']:.2f} %"
+    if part["accuracy"] is None:
+        return ""
+    sd = "" if part["sd"] is None else f" ± {100 * part['sd']:.2f}"
+    return f"{100 * part['accuracy']:.2f}{sd} %"
 
 
 def tables(results: Mapping[str, Any]) -> list[list[list[str]]]:

@@ -8,8 +8,11 @@ import typer
 from fmnist import tables
 from fmnist.cli.options import DataDir, DeviceChoice, DeviceOption, Json, Quiet, set_log_level, show
 
+OF_TRAINING = ("recipe", "folds", "seed", "device", "data_dir")
+
 
 def audit(
+    context: typer.Context,
     out: Annotated[
         Path, typer.Option(help="The audit's folder: a new one, or with --score one that is there.")
     ] = Path("audit"),
@@ -23,7 +26,8 @@ def audit(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="Score this run's test logits with and without the flagged images; repeatable.",
+            help="Score the test logits of this run, bench or directory of seeds with and without "
+            "the flagged images; repeatable.",
         ),
     ] = None,
     device: DeviceOption = DeviceChoice.auto,
@@ -38,6 +42,8 @@ def audit(
 
     Example: `fmnist audit --out audit`
     """
+    if score:
+        _check_unused(context)
     set_log_level(quiet)
     from fmnist.data import load_dataset
     from fmnist.evaluation.audit import audit as make_audit
@@ -49,3 +55,12 @@ def audit(
     audited = open_audit(out)
     scores = [clean_test_score(run, audited) for run in score or []]
     show({**audited.summary(), "scores": scores}, tables.print_audit, as_json)
+
+
+def _check_unused(context: typer.Context) -> None:
+    """Refuse options of the training that --score does without."""
+    for name in OF_TRAINING:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("--score trains nothing; leave it out", param_hint=option)

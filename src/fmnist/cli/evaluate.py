@@ -1,27 +1,21 @@
 """The verb `evaluate`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fmnist import console, tables
-from fmnist.cli.options import DataDir, DeviceChoice, DeviceOption, Json, RunDirectory, show
-
-
-class SuiteChoice(StrEnum):
-    """How much a run is asked."""
-
-    basic = "basic"
-    full = "full"
-
-
-class SplitChoice(StrEnum):
-    """What a run can be judged on."""
-
-    validation = "validation"
-    test = "test"
+from fmnist.cli.options import (
+    DataDir,
+    DeviceChoice,
+    DeviceOption,
+    Json,
+    RunDirectory,
+    SplitChoice,
+    SuiteChoice,
+    show,
+)
 
 
 def evaluate(

@@ -41,7 +41,7 @@ def save_embedding(
         return saved
     seen = None
     if isinstance(judged, Run):
-        seen = last_layer_inputs(judged, images, recipe=recipe, device=device)
+        seen = last_layer_of_run(judged, images, recipe=recipe, device=device)
     made_of = "its ten logits"
     if seen is not None:
         made_of = f"the {seen.shape[1]} numbers that its last layer sees"
@@ -65,30 +65,20 @@ def read_embedding(judged: Judged) -> Embedding | None:
     return Embedding(points, made_of)
 
 
-def last_layer_inputs(
+def last_layer_of_run(
     run: Run, images: NDArray[np.uint8], *, recipe: Recipe | None = None, device: str = "auto"
 ) -> NDArray[np.float32] | None:
     """Return what the last linear layer of a run's network sees, (n, width) float32.
 
     None where the network has no such layer, or does not give it one vector an image.
     """
-    import torch
-
     from fmnist.training.device import find_device, on_device
-    from fmnist.training.inference import infer
+    from fmnist.training.last_layer import last_layer_inputs
     from fmnist.training.trained import load_network
 
     processor = find_device(device, precision="float32")
     network = on_device(load_network(run, recipe), processor)
-    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
-    seen: list[torch.Tensor] = []
-    if not layers:
-        return None
-    with layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].cpu())):
-        infer(network, images, processor)
-    if not seen or any(part.ndim != 2 for part in seen) or sum(map(len, seen)) != len(images):
-        return None
-    return torch.cat(seen).float().numpy()
+    return last_layer_inputs(network, images, processor)
 
 
 def lay_out(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,8 +3,6 @@
 Clothes are the positive class, and a higher score says more surely that an image is one.
 """
 
-import io
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.idx import parse_idx, read_content
 from fmnist.errors import DataError, PhotoError
+from fmnist.evaluation.arrays import unpack_arrays
 from fmnist.evaluation.metrics import FloatArray, log_softmax
 from fmnist.evaluation.subject import Subject, Watch
 
@@ -200,12 +199,15 @@ def read_outliers(path: Path) -> Outliers:
 
 def _read_npz(path: Path) -> NDArray[np.uint8]:
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            images: NDArray[np.uint8] = file["x"]
+        with path.open("rb") as file:
+            content = file.read(LIMIT_BYTES + 1)
+        images: NDArray[np.uint8] = unpack_arrays(content, LIMIT_BYTES)["x"]
     except KeyError as error:
         raise DataError(f"{path} has no array x, which must be images (n, 28, 28) uint8") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {_reason(error)}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     return images
 
 
@@ -228,8 +230,3 @@ def _read_pictures(folder: Path) -> NDArray[np.uint8]:
         return np.stack([prepare(path).image for path in paths])
     except PhotoError as error:
         raise DataError(f"{error}; mend it, or take it out of {folder}") from error
-
-
-def _reason(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split())

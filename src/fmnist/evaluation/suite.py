@@ -16,10 +16,10 @@ from fmnist.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
-from fmnist.evaluation.corruptions import measure_corruptions
 from fmnist.evaluation.embedding import save_embedding
 from fmnist.evaluation.metrics import cross_entropy, score
 from fmnist.evaluation.outliers import measure_outliers, read_outliers
+from fmnist.evaluation.robustness import measure_corruptions
 from fmnist.evaluation.selective import measure_selective
 from fmnist.evaluation.speed import measure_speed
 from fmnist.evaluation.subject import Subject, Watch, run_subject
@@ -47,46 +47,63 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge a run on `splits`, write their logits and metrics.json, and return their metrics.
 
-    This is the only place that reads the test split. A run that was trained on all 60,000 images
-    has no validation split to be judged on, and that one is left out; `temperature_from` names a
-    run of the same recipe, trained on 55,000, whose validation logits give the temperature. The
-    suite "full" asks about corrupted test images, strangers and time too (`measure_full`, which
-    says what `outliers` may be); its numbers stay when the run is judged again without it.
-    `recipe` is needed for a network that is not part of fmnist. Raises RunError, ModelError or
-    DataError.
+    A run that was trained on all 60,000 images has no validation split to be judged on, and that
+    one is left out; `temperature_from` names a run of the same recipe, trained on 55,000, whose
+    validation logits give the temperature. The suite "full" asks about corrupted test images,
+    strangers and time too (`measure_full`, which says what `outliers` may be); its numbers stay
+    when the run is judged again without it. `recipe` is needed for a network that is not part of
+    fmnist. Raises RunError, ModelError or DataError.
     """
-    from fmnist.evaluation.logits import save_logits
-
     began = time.perf_counter()
     run = _opened(run)
     _check_suite(suite, splits, outliers)
     data = data or load_dataset()
     fitted_on = run if temperature_from is None else _opened(temperature_from)
-    _check_data(run, data)
-    all_data = run.read()["all_data"]
-    kept = [split for split in splits if not (all_data and split == "validation")]
-    if not kept:
-        raise RunError(f"{run.folder} was trained on all images and has no validation split")
+    kept = _judgeable(run, data, splits)
     _check_temperature_source(run, fitted_on)
-    phases = {}
-    for name in kept:
-        watch(name)
-        asked = time.perf_counter()
-        save_logits(run, data.split(name), recipe=recipe, device=device, batch_size=batch_size)
-        if name == "test":
-            phases["predict"] = time.perf_counter() - asked
+    asking: dict[str, Any] = {"recipe": recipe, "device": device, "batch_size": batch_size}
+    spent = _save_logits(run, data, kept, watch, asking)
     metrics = measure(run, fitted_on)
+    phases = {"evaluate": time.perf_counter() - began - spent.get("test", 0.0)}
+    if "test" in spent:
+        phases["predict"] = spent["test"]
     if suite == "full":
-        subject = run_subject(run, recipe=recipe, device=device, batch_size=batch_size)
+        began = time.perf_counter()
+        subject = run_subject(run, **asking)
         strangers = [Path(path) for path in outliers]
         metrics |= measure_full(subject, data.split("test"), outliers=strangers, watch=watch)
     run.write_metrics(metrics)
     if suite == "full":  # last, since its page can do without
         watch("map of the test images")
         save_embedding(run, data.test_images, recipe=recipe, device=device)
-    phases["evaluate"] = time.perf_counter() - began - phases.get("predict", 0.0)
+        phases["suite"] = time.perf_counter() - began
     run.set_seconds(**phases)
     return {**metrics, "splits": {name: metrics["splits"][name] for name in kept}}
+
+
+def _judgeable(run: Run, data: Dataset, splits: Sequence[SplitName]) -> list[SplitName]:
+    """Return those of `splits` that the run can be judged on; RunError if there is none."""
+    _check_data(run, data)
+    all_data = run.read()["all_data"]
+    kept = [split for split in splits if not (all_data and split == "validation")]
+    if not kept:
+        raise RunError(f"{run.folder} was trained on all images and has no validation split")
+    return kept
+
+
+def _save_logits(
+    run: Run, data: Dataset, splits: Sequence[SplitName], watch: Watch, asking: dict[str, Any]
+) -> dict[str, float]:
+    """Ask the run about the splits and save what it says; return the seconds that each took."""
+    from fmnist.evaluation.logits import save_logits
+
+    spent: dict[str, float] = {}
+    for name in splits:
+        watch(name)
+        asked = time.perf_counter()
+        save_logits(run, data.split(name), **asking)
+        spent[name] = time.perf_counter() - asked
+    return spent
 
 
 def measure(run: Run, temperature_from: Run) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from fmnist.reporting.templates import source
 SIDE = 1000  # of the static scatter, in its own units
 PITCH = 32  # pixels from image to image in the sheet: whole JPEG blocks, so none bleeds over
 COLUMNS = 100  # images in a row of the sheet
-JPEG_QUALITY = 40  # 10,000 images come to 1.7 MB
+JPEG_QUALITIES = (40, 20, 10)  # the first of which the sheet is small enough
+SHEET_BYTES = 3_000_000  # as JPEG: clothes are 1.7 MB, 10,000 images of noise would be 3.7 MB
 STEPS = 65_535  # a coordinate is sent as uint16
 
 
@@ -115,10 +116,17 @@ def _sheet(images: NDArray[np.uint8]) -> str:
     cells = np.zeros((rows * COLUMNS, PITCH, PITCH), np.uint8)
     cells[: len(images), :28, :28] = images
     sheet = cells.reshape(rows, COLUMNS, PITCH, PITCH).swapaxes(1, 2)
+    pixels = Image.fromarray(sheet.reshape(rows * PITCH, COLUMNS * PITCH))
+    tried = (_jpeg(pixels, quality) for quality in JPEG_QUALITIES[:-1])
+    fitting = next((file for file in tried if len(file) <= SHEET_BYTES), None)
+    file = fitting or _jpeg(pixels, JPEG_QUALITIES[-1])
+    return "data:image/jpeg;base64," + _base64(file)
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
-    pixels = np.ascontiguousarray(sheet).reshape(rows * PITCH, COLUMNS * PITCH)
-    Image.fromarray(pixels).save(file, format="jpeg", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + _base64(file.getvalue())
+    image.save(file, format="jpeg", quality=quality, optimize=True)
+    return file.getvalue()
 
 
 def _base64(content: bytes | NDArray[np.generic]) -> str:

@@ -3,13 +3,13 @@
 import copy
 import logging
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
-from torch import Tensor, nn
+from torch import nn
 
 from fmnist.data import Dataset
 from fmnist.environment import physical_cores
@@ -18,6 +18,7 @@ from fmnist.recipes import Recipe
 from fmnist.training.device import find_device, on_device, processor_settings
 from fmnist.training.estimator import FashionClassifier
 from fmnist.training.inference import infer
+from fmnist.training.last_layer import last_layer_inputs
 
 log = logging.getLogger("fmnist")
 
@@ -62,24 +63,15 @@ def ask_folds(
 def embed(
     network: nn.Module, images: NDArray[np.uint8], device: str = "auto"
 ) -> NDArray[np.float32]:
-    """Return what the last layer with weights is given for images (n, 28, 28): (n, d), length 1.
+    """Return what the last linear layer is given for images (n, 28, 28): (n, d), of length 1.
 
-    It is the mean of the image's and its mirror image's, so that both have the same.
+    An image and its mirror image have the same. A network without such a layer is taken by its
+    logits.
     """
     place = find_device(device, precision="float32")
-    seen: list[Tensor] = []
-
-    def keep(layer: nn.Module, given: tuple[Any, ...]) -> None:
-        seen.append(given[0].flatten(1).float().cpu())
-
     with processor_settings(min(torch.get_num_threads(), physical_cores())):
         network = on_device(copy.deepcopy(network), place)
-        _last_layer(network).register_forward_pre_hook(keep)
-        infer(network, images, place, flip=True)  # a batch, then its mirror images
-    both = (torch.cat(seen[0::2]) + torch.cat(seen[1::2])) / 2
-    return nn.functional.normalize(both).numpy()
-
-
-def _last_layer(network: nn.Module) -> nn.Module:
-    """Return the layer that was defined last, of those with weights of their own."""
-    return [layer for layer in network.modules() if list(layer.parameters(recurse=False))][-1]
+        seen = last_layer_inputs(network, images, place, flip=True)
+        if seen is None:
+            seen = infer(network, images, place, flip=True)
+    return nn.functional.normalize(torch.from_numpy(seen)).numpy()

@@ -1,11 +1,11 @@
 """The audit made: networks of a fast recipe asked, their doubts and the images' twins listed."""
 
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from fmnist.data import CLASS_NAMES, Dataset, load_dataset
 from fmnist.data.official import TRAIN_LABELS
 from fmnist.environment import git_commit, machine, versions
-from fmnist.errors import RunError
 from fmnist.evaluation.audit.findings import Audit, Finding
 from fmnist.evaluation.audit.folds import HeldOut, ask_folds
-from fmnist.evaluation.audit.neighbours import Neighbourhood, Pair, find_neighbours, find_pairs
 from fmnist.evaluation.audit.suspects import Suspects, find_suspects
+from fmnist.evaluation.audit.twins import Neighbourhood, Pair, find_neighbours, find_pairs
 from fmnist.files import write_whole
 from fmnist.recipes import Recipe, find_recipe
 from fmnist.reporting.audit import Exhibits, Odd, Picture, Suspect, Twins, render_audit
+from fmnist.runs import claim_folder
 
 log = logging.getLogger("fmnist")
 
@@ -55,42 +55,53 @@ def audit(
     """Audit the data set into the new folder `out`, and return what audit.json says.
 
     Labels are judged by networks of `recipe` that did not learn from the image: a training image's
-    by that of its fold, a test image's by all. Raises RunError when `out` is taken or the recipe
-    cannot be trained so, ModelError for a bad network.
+    by that of its fold, a test image's by all. Raises RunError when `out` holds anything or the
+    recipe cannot be trained so, ModelError for a bad network; then there is no folder.
     """
     began = time.perf_counter()
-    folder = Audit(Path(out))
-    _check_free(folder)
     named = recipe if isinstance(recipe, str) else recipe.name
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     data = data or load_dataset()
-    found = _find(recipe, data, folds, seed, device)
-    facts = {
-        "named": named,
-        "recipe": recipe.to_json(),
-        "folds": folds,
-        "seed": seed,
-        "argv": sys.argv,
-        "versions": versions(),
-        "machine": machine(),
-        "git_commit": git_commit(),
-        "data": {"sha256": data.sha256, "source": data.source},
-        **_counts(data, found),
-        "page": str(folder.page),
-        "seconds": time.perf_counter() - began,
-    }
+    with _claimed(out) as folder:
+        found = _find(recipe, data, folds, seed, device)
+        facts = {
+            "named": named,
+            "recipe": recipe.to_json(),
+            "folds": folds,
+            "seed": seed,
+            "argv": sys.argv,
+            "versions": versions(),
+            "machine": machine(),
+            "git_commit": git_commit(),
+            "data": {"sha256": data.sha256, "source": data.source},
+            **_counts(data, found),
+            "page": str(folder.page),
+            "seconds": time.perf_counter() - began,
+        }
+        _write(folder, facts, data, found)
+    return facts
+
+
+@contextlib.contextmanager
+def _claimed(out: str | os.PathLike[str]) -> Iterator[Audit]:
+    """Hold the new folder `out` while an audit is made; one that fails leaves none."""
+    folder = claim_folder(out, "audit")
+    try:
+        yield Audit(folder)
+    except BaseException:
+        (folder / "lock").unlink()
+        with contextlib.suppress(OSError):  # something was written already
+            folder.rmdir()
+        raise
+    (folder / "lock").unlink()
+
+
+def _write(folder: Audit, facts: Mapping[str, Any], data: Dataset, found: Found) -> None:
     page = render_audit(facts, CLASS_NAMES, _exhibits(data, found))
     folder.write_probabilities(found.said.train, found.said.test)
     folder.write_findings(list(_findings(data, found)))
     write_whole(folder.page, page.encode())
     folder.write(facts)
-    return facts
-
-
-def _check_free(folder: Audit) -> None:
-    path = folder.folder
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f"{path} is taken; name a new folder with --out, or score with --score RUN")
 
 
 def _find(recipe: Recipe, data: Dataset, folds: int, seed: int, device: str) -> Found:

@@ -1,4 +1,4 @@
-"""Each image among those most like it: near-duplicates, and images that resemble nothing."""
+"""Images that come twice, and those that resemble nothing: each is held against its nearest."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
