@@ -93,6 +93,8 @@ def print_evaluation(evaluation: Mapping[str, Any]) -> None:
         _print_outliers(evaluation["outliers"])
     if evaluation.get("speed"):
         _print_speed(evaluation["speed"])
+    if evaluation["report"]:
+        print(evaluation["report"])
 
 
 def _print_split(name: str, judged: Mapping[str, Any]) -> None:
@@ -328,13 +330,13 @@ def print_bench(result: Mapping[str, Any]) -> None:
     """Print what was assumed of a model, what is doubtful, its numbers, and where they lie."""
     notes = [[note["what"], note["value"], note["because"]] for note in result["assumed"]]
     print_table(["taken as", "", "because"], notes, f"{result['name']}: {result['target']}")
+    for warning in result["warnings"]:
+        print(f"WARNING: {printable(warning)}\n")
     if result["scores"] == "classes":
         _print_bare_classes(result["splits"]["test"])
+        print(result["report"] or result["bench"])
     else:
-        print_evaluation(result)
-    for warning in result["warnings"]:
-        print(f"warning: {printable(warning)}")
-    print(result["report"] or result["bench"])
+        print_evaluation({**result, "report": result["report"] or result["bench"]})
 
 
 def _print_bare_classes(judged: Mapping[str, Any]) -> None:

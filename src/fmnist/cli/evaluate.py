@@ -58,6 +58,8 @@ def evaluate(
 ) -> None:
     """Judge a run: accuracy with its interval, classes, calibration, what it is worth when unsure.
 
+    With the full suite the run's report.html is written anew, to show it.
+
     Example: `fmnist evaluate runs/mine --suite full --outliers mnist_test.npz`
     """
     if outliers and suite != "full":
@@ -66,12 +68,14 @@ def evaluate(
         raise typer.BadParameter("the full suite is of the test split", param_hint="--suite")
     from fmnist.data import load_dataset
     from fmnist.evaluation import evaluate as judge
+    from fmnist.evaluation import report
     from fmnist.recipes import find_recipe
 
+    data = load_dataset(data_dir)
     with console.doing() as watch:
         metrics = judge(
             run,
-            load_dataset(data_dir),
+            data,
             splits=[choice.value for choice in split] if split else ("validation", "test"),
             suite=suite.value,
             outliers=outliers or (),
@@ -80,4 +84,5 @@ def evaluate(
             device=device,
             watch=watch,
         )
-    show({"run": str(run), **metrics}, tables.print_evaluation, as_json)
+    page = str(report(run, data)) if suite == SuiteChoice.full else None
+    show({"run": str(run), **metrics, "report": page}, tables.print_evaluation, as_json)
