@@ -132,6 +132,7 @@ def train(
     set_log_level(quiet)
     from fmnist.data import load_dataset
     from fmnist.recipes import find_recipe
+    from fmnist.training import train as train_recipe  # before the data: it may not be installed
 
     if recipe is None:
         recipe = "standard" if resume is None else _recipe_of(resume)
@@ -162,8 +163,6 @@ def train(
         )
         show(summary, tables.print_seeds, as_json)
         return
-    from fmnist.training import train as train_recipe
-
     with console.training_progress(quiet) as watch:
         run = train_recipe(recipe, dataset, seed=seed or 0, watch=watch, **how)
     run.set_seconds(data=data_seconds)
