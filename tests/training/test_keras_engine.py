@@ -196,8 +196,11 @@ def test_the_checkpoint_of_another_network_is_refused() -> None:
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
-        (STANDARD, r"recipe standard: its optimizer is Muon, not Adam; its pruning is not None\."),
-        (TINY, r"its network tiny:Tiny is not one of classic, runner, sprinter; its optimizer"),
+        (
+            STANDARD,
+            r"its optimizer is Muon, not Adam; its pruning .*; its averaging is 0.99, not 0\.",
+        ),
+        (TINY, r"its network tiny:Tiny is not one of classic, runner, .*; its optimizer"),
         (dataclasses.replace(CLASSIC, pruning=Pruning(0.5, 0.5)), "classic: its pruning is not"),
         (dataclasses.replace(CLASSIC, network="os:abort"), "its network os:abort is not one of"),
     ],
