@@ -324,12 +324,15 @@ def test_no_side_shrinks_to_nothing(size: tuple[int, int], expected: tuple[int, 
 
 def test_a_large_jpeg_is_not_decoded_in_full() -> None:
     content = saved(garment(4000, 3000), "JPEG")
-    read_picture(content)
-    start = time.thread_time()
-    read_picture(content)
-    middle = time.thread_time()
-    Image.open(io.BytesIO(content)).convert("RGB")
-    assert middle - start < 0.75 * (time.thread_time() - middle)
+    ours, whole = [], []
+    for _ in range(5):  # the least of each: other programs take cache and memory from some
+        start = time.thread_time()
+        read_picture(content)
+        middle = time.thread_time()
+        Image.open(io.BytesIO(content)).convert("RGB")
+        ours.append(middle - start)
+        whole.append(time.thread_time() - middle)
+    assert min(ours) < 0.75 * min(whole)
 
 
 # Limits

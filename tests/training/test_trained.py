@@ -40,7 +40,7 @@ def test_the_network_of_either_engine_loads_in_pytorch(
 ) -> None:
     run = finished_run(tmp_path / "run", STANDARD, engine, garments)
     images = garments.split("test").images
-    expected = infer(random_network("runner"), images, CPU)
+    expected = infer(random_network("standard"), images, CPU)
     np.testing.assert_allclose(infer(load_network(run), images, CPU), expected, atol=1e-6)
 
 
