@@ -102,8 +102,7 @@ def training(result: dict[str, Any]) -> str:
     """Return how long a training takes, and on how many threads where these are not all."""
     seconds = result["train_seconds"]["median"]
     spoken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
-    threads = result.get("timed_on", result).get("threads")
-    return spoken + (", one core" if threads == 1 else "")
+    return spoken + cores(result)
 
 
 def ladder() -> str:
@@ -165,16 +164,21 @@ def curve() -> str:
         seconds = [run["seconds"].get("to_predictions") for run in timed]
         if None not in seconds:
             accuracy = found["accuracy"]
-            rows.append(
-                [
-                    f"`{name}`",
-                    f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} %",
-                    f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
-                    + (", one core" if found.get("timed_on", found).get("threads") == 1 else ""),
-                    str(accuracy["n"]),
-                ]
-            )
-    return table(["recipe", "test accuracy", "seconds, images to predictions", "seeds"], rows)
+            scored = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} %"
+            rows.append([f"`{name}`", scored, str(accuracy["n"]), span(seconds) + cores(found)])
+    return table(["recipe", "test accuracy", "seeds", "seconds, images to predictions"], rows)
+
+
+def span(seconds: list[float]) -> str:
+    """Return the median, least and most of some seconds."""
+    if len(seconds) == 1:
+        return f"{seconds[0]:.1f} (one run)"
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def cores(result: dict[str, Any]) -> str:
+    """Return what is to be said where a recipe was timed on one core."""
+    return ", one core" if result.get("timed_on", result).get("threads") == 1 else ""
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
