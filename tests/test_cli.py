@@ -331,8 +331,8 @@ def test_evaluate_one_split_as_json(fmnist: Fmnist, judged: Path) -> None:
     (judged / "metrics.json").unlink()
     (judged / "logits-validation.npz").unlink()
     told = fmnist("evaluate", "run", "--split", "test", "--recipe", OWN, "--json").json()
-    assert set(told) == {"run", "temperature", "temperature_source", "splits"}
-    assert told["run"] == "run"
+    assert set(told) == {"run", "temperature", "temperature_source", "splits", "report"}
+    assert (told["run"], told["report"]) == ("run", None)
     assert list(told["splits"]) == ["test"]
     assert told["splits"]["test"]["confusion"] == metrics["splits"]["test"]["confusion"]
 
