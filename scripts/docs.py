@@ -83,7 +83,8 @@ def results_table() -> str:
         "|---|---|---|---|---|---|\n"
         f"{rows}\n"
         f"Mean ± standard deviation over seeds; training time is the median, on {machine['cores']} "
-        f"cores of an {machine['processor']} with PyTorch {torch} unless it says otherwise.\n"
+        f"cores of an {machine['processor']} with PyTorch {torch} unless it says otherwise. "
+        "Again: `fmnist train NAME --all-data --seeds N`.\n"
     )
 
 
@@ -120,6 +121,11 @@ def ladder() -> str:
         )
         parameters = f"{found['parameters']:,}"
         rows.append([f"`{name}`", budget, aim, reached, training(found), parameters])
+    for model in results("ensemble")["models"]:
+        low, high = (100 * bound for bound in model["accuracy_interval"])
+        reached = f"{100 * model['accuracy']:.2f} % ({low:.1f} to {high:.1f})"
+        size = f"{model['file_bytes']:,} bytes"
+        rows.append([model["what"], model["budget"], model["aim"], reached, "", size])
     header = ["recipe", "budget", "aim", "test accuracy", "training", "parameters"]
     return table(header, rows)
 
