@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and locks that a killed process cannot leave behind."""
+"""Files read within a limit, written whole or not at all, and locks that die with the process."""
 
 import contextlib
 import os
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from fmnist.errors import ModelError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -17,6 +19,21 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with written_whole(path) as file:
         file.write(content)
+
+
+def read_at_most(path: Path, limit_bytes: int) -> bytes:
+    """Return the content of a model's file, of which no more than the limit is ever in memory.
+
+    Raises ModelError where it cannot be read or is over `limit_bytes`.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > limit_bytes:
+        raise ModelError(f"{path} is over {limit_bytes // 2**20} MiB, which is not loaded")
+    return content
 
 
 @contextlib.contextmanager

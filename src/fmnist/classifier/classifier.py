@@ -14,6 +14,7 @@ from fmnist.classifier.onnx_file import read_facts
 from fmnist.classifier.prediction import Prediction, prediction_of
 from fmnist.environment import physical_cores
 from fmnist.errors import ModelError
+from fmnist.files import read_at_most
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -147,7 +148,7 @@ def load_classifier(
     does not map images to logits.
     """
     file = SHIPPED if path is None else Path(path)
-    content = _read(file)
+    content = read_at_most(file, LIMIT_BYTES)
     try:
         return open_classifier(content, threads=threads)
     except ModelError as error:
@@ -158,17 +159,6 @@ def open_classifier(content: bytes, *, threads: int | None = None) -> Classifier
     """Return the classifier that the bytes of a file hold; see `load_classifier`."""
     facts = read_facts(content)
     return _checked(open_session(content, threads or physical_cores()), facts)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > LIMIT_BYTES:
-        raise ModelError(f"{path} is over {LIMIT_BYTES // 2**20} MiB, so it is no classifier")
-    return content
 
 
 def open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -13,6 +13,7 @@ from fmnist.classifier.pixels import Assumption
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError
 from fmnist.evaluation.arrays import unpack_arrays
+from fmnist.files import read_at_most
 
 KEYS = ("logits", "probabilities", "scores", "predictions")
 LIMIT_BYTES = 128 * 2**20  # 70,000 rows of ten numbers as text are a tenth of that
@@ -26,22 +27,11 @@ def read_predictions(path: Path) -> tuple[NDArray[Any], list[Assumption]]:
 
     Raises ModelError where the file cannot be read or holds no such thing.
     """
-    content = _read(path)
+    content = read_at_most(path, LIMIT_BYTES)
     try:
         return (_of_npz if path.suffix.lower() == ".npz" else _of_csv)(content)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > LIMIT_BYTES:
-        raise ModelError(f"{path} is over {LIMIT_BYTES // 2**20} MiB, so it is no predictions")
-    return content
 
 
 def _of_npz(content: bytes) -> tuple[NDArray[Any], list[Assumption]]:

@@ -115,9 +115,7 @@ def _check_probabilities(values: NDArray[np.float64]) -> None:
 def _numbers(answers: Any) -> NDArray[Any]:
     try:
         values = np.asarray(answers)
-    except (
-        Exception
-    ) as error:  # a tensor on a GPU, rows of unequal length: each library has its own
+    except Exception as error:  # a tensor on a GPU, unequal rows: each library raises its own
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(
             f"the answers, {type(answers).__name__}, are no numpy array: {reason}"

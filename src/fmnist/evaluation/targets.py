@@ -15,6 +15,7 @@ from fmnist.classifier.pixels import Assumption, Pixels, Wishes
 from fmnist.errors import FmnistError, MissingExtra, ModelError
 from fmnist.evaluation.onnx_cost import onnx_multiply_adds
 from fmnist.evaluation.prediction_file import read_predictions
+from fmnist.files import read_at_most
 from fmnist.imports import FAILURES, current_directory_first, import_named, in_one_line
 
 Answer: TypeAlias = Callable[[NDArray[np.uint8]], Any]
@@ -125,19 +126,8 @@ def _refusal(path: Path, suffix: str) -> str:
     return f"{path} is not known; bench takes {KINDS}"
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > LIMIT_BYTES:
-        raise ModelError(f"{path} is over {LIMIT_BYTES // 2**20} MiB, which is not loaded")
-    return content
-
-
 def _onnx(path: Path, wishes: Wishes, threads: int) -> Target:
-    content = _read(path)
+    content = read_at_most(path, LIMIT_BYTES)
     try:
         if is_ours(content):
             return _ours(path, content, wishes, threads)
@@ -166,7 +156,7 @@ def _ours(path: Path, content: bytes, wishes: Wishes, threads: int) -> Target:
 
 
 def _keras(path: Path, wishes: Wishes) -> Target:
-    content = _read(path)
+    content = read_at_most(path, LIMIT_BYTES)
     try:
         from fmnist.training.keras_foreign import open_keras
     except ModuleNotFoundError as error:  # of torch first, which this extra brings too

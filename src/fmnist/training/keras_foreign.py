@@ -107,7 +107,7 @@ def _build(config: Any) -> Any:
         with without_notices(), keras.StatelessScope():
             try:
                 return _built(stock)
-            except Exception:
+            except Exception:  # of whatever kind: it is only passed on
                 keras.utils.clear_session()  # forgets them, so that none is made
                 raise
     except ModelError:

@@ -88,7 +88,7 @@ def _claimed(out: str | os.PathLike[str]) -> Iterator[Audit]:
     folder = claim_folder(out, "audit")
     try:
         yield Audit(folder)
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no claim behind
         (folder / "lock").unlink()
         with contextlib.suppress(OSError):  # something was written already
             folder.rmdir()
