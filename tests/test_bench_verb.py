@@ -24,7 +24,7 @@ def call(
         asked.update(options, target=target)
         return {}
 
-    monkeypatch.setattr("fmnist.evaluation.bench.bench", judge)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.bench", judge)
     monkeypatch.setattr("fmnist.data.load_dataset", lambda *_: None)
 
     def run(*words: str) -> tuple[Any, str, dict[str, Any]]:

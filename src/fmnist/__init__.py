@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fmnist.data import CLASS_NAMES, Dataset, load_dataset
     from fmnist.evaluation import evaluate, report
     from fmnist.evaluation.audit import audit
-    from fmnist.evaluation.bench import bench
-    from fmnist.evaluation.compare import compare
-    from fmnist.evaluation.leaderboard import leaderboard
+    from fmnist.evaluation.bench.making import bench
+    from fmnist.evaluation.comparison.compare import compare
+    from fmnist.evaluation.comparison.leaderboard import leaderboard
     from fmnist.evaluation.seeds import train_seeds
     from fmnist.recipes import RECIPES, Recipe
     from fmnist.runs import Run, open_run
@@ -37,11 +37,11 @@ _HOME = {
     "Recipe": "fmnist.recipes",
     "Run": "fmnist.runs",
     "audit": "fmnist.evaluation.audit",
-    "bench": "fmnist.evaluation.bench",
-    "compare": "fmnist.evaluation.compare",
+    "bench": "fmnist.evaluation.bench.making",
+    "compare": "fmnist.evaluation.comparison.compare",
     "evaluate": "fmnist.evaluation",
     "export": "fmnist.training.export",
-    "leaderboard": "fmnist.evaluation.leaderboard",
+    "leaderboard": "fmnist.evaluation.comparison.leaderboard",
     "load_classifier": "fmnist.answers",
     "load_dataset": "fmnist.data",
     "open_run": "fmnist.runs",

@@ -21,7 +21,7 @@ from fmnist.evaluation.audit import Audit, audit, clean_test_score, open_audit
 from fmnist.evaluation.audit.folds import ask_folds, embed
 from fmnist.evaluation.audit.suspects import Suspects, find_suspects
 from fmnist.evaluation.audit.twins import SAME_PICTURE, find_neighbours, find_pairs
-from fmnist.evaluation.intervals import describe
+from fmnist.evaluation.comparison.intervals import describe
 from fmnist.models import make_network
 from fmnist.recipes import Recipe
 from fmnist.runs import Bench, Run, SeedRuns, claim_folder

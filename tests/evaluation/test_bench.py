@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fmnist.classifier.pixels import Wishes
 from fmnist.data import Dataset
 from fmnist.errors import DataError, ModelError, RunError
-from fmnist.evaluation.bench import bench
+from fmnist.evaluation.bench.making import bench
+from fmnist.evaluation.bench.targets import open_target
 from fmnist.evaluation.calibration import fit_temperature
 from fmnist.evaluation.suite import measure_splits
-from fmnist.evaluation.targets import open_target
 from fmnist.runs import Bench, open_judged
 from foreign import answers, linear, softmax, write_onnx
 
@@ -291,8 +291,8 @@ def test_the_full_suite_asks_the_model(
         asked.append((subject.name, None if subject.ask is None else subject.ask(test.images)))
         return {"corruptions": None, "outliers": None, "speed": None}
 
-    monkeypatch.setattr("fmnist.evaluation.bench.measure_full", measure)
-    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.measure_full", measure)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.save_embedding", lambda *_: None)
     bench("somebodys:scores", data, out="judged", suite="full", name="mine")
     ((name, logits),) = asked
     assert name == "mine"
@@ -337,7 +337,7 @@ def test_predictions_of_the_test_images_tell_nothing_of_others(
 def test_the_full_suite_says_what_predictions_do_not_tell(
     here: Path, data: Dataset, logits: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.save_embedding", lambda *_: None)
     np.savez("answers.npz", logits=logits)
     told = bench("answers.npz", data, suite="full", out="judged")
     assert told["corruptions"] is told["outliers"] is told["speed"] is None
@@ -368,8 +368,8 @@ def test_of_somebodys_function_it_is_not_known_where_it_computes(
         asked[subject.name] = (subject.threads is None, subject.device)
         return {"corruptions": None, "outliers": None, "speed": None}
 
-    monkeypatch.setattr("fmnist.evaluation.bench.measure_full", measure)
-    monkeypatch.setattr("fmnist.evaluation.bench.save_embedding", lambda *_: None)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.measure_full", measure)
+    monkeypatch.setattr("fmnist.evaluation.bench.making.save_embedding", lambda *_: None)
     write_onnx(Path("theirs.onnx"), weights)
     for target in ("somebodys:scores", "theirs.onnx"):
         bench(target, data, suite="full")

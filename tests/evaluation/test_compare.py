@@ -12,7 +12,7 @@ from scipy import stats
 
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import DataError, RunError
-from fmnist.evaluation.compare import compare, write_page
+from fmnist.evaluation.comparison.compare import compare, write_page
 from fmnist.recipes import CLASSIC, SPRINT
 from fmnist.runs import Run, SeedRuns
 from judged import IMAGES, answers, judge, judged_bench, judged_run, some_wrong
@@ -353,8 +353,8 @@ def test_a_page_of_other_images_is_refused(tmp_path: Path) -> None:
 
 def test_the_wider_interval_holds_other_seeds_and_other_images(tmp_path: Path) -> None:
     """Simulated: images are as hard as they are, seeds as lucky as they are."""
-    from fmnist.evaluation.compare import Answers, _over_seeds
-    from fmnist.evaluation.groups import Group
+    from fmnist.evaluation.comparison.compare import Answers, _over_seeds
+    from fmnist.evaluation.comparison.groups import Group
 
     rng, held, rounds, n = np.random.default_rng(5), 0, 400, 1000
     labels, indices = np.zeros(n, np.uint8), np.arange(n)

@@ -7,7 +7,7 @@ import pytest
 from fmnist.classifier.pixels import Pixels
 from fmnist.data import CLASS_NAMES, Dataset
 from fmnist.errors import DataError, ModelError
-from fmnist.evaluation import doubts
+from fmnist.evaluation.bench import doubts
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmnist.evaluation.intervals import (
+from fmnist.evaluation.comparison.intervals import (
     describe,
     holm,
     mcnemar,

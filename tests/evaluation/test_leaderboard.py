@@ -12,7 +12,7 @@ from scipy import stats
 from fmnist.errors import RunError
 from fmnist.evaluation.audit import Audit
 from fmnist.evaluation.audit.findings import FACTS
-from fmnist.evaluation.leaderboard import leaderboard
+from fmnist.evaluation.comparison.leaderboard import leaderboard
 from fmnist.evaluation.metrics import wilson_interval
 from fmnist.recipes import CLASSIC, Recipe
 from fmnist.reporting.leaderboard import as_markdown, render_leaderboard, write_page

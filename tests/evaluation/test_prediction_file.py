@@ -6,7 +6,7 @@ import pytest
 
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import ModelError
-from fmnist.evaluation.prediction_file import read_predictions
+from fmnist.evaluation.bench.prediction_file import read_predictions
 from foreign import softmax
 
 SHARES = softmax(np.random.default_rng(0).normal(0, 3, (30, 10)))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fmnist.errors import ModelError
+from fmnist.evaluation.bench.scores import check_scores, read_scores, to_logits
 from fmnist.evaluation.metrics import log_softmax
-from fmnist.evaluation.scores import check_scores, read_scores, to_logits
 from foreign import softmax
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (50, 10))

@@ -14,7 +14,7 @@ from scipy import stats
 from fmnist.data import Dataset
 from fmnist.errors import RunError, Stopped
 from fmnist.evaluation import seeds as module
-from fmnist.evaluation.compare import compare
+from fmnist.evaluation.comparison.compare import compare
 from fmnist.evaluation.seeds import train_seeds
 from fmnist.files import try_lock
 from fmnist.recipes import RECIPES, Recipe

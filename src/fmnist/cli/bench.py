@@ -117,7 +117,7 @@ def bench(
     set_log_level(quiet)
     wishes = _wishes(layout, scale, mean, std)
     from fmnist.data import load_dataset
-    from fmnist.evaluation.bench import bench as judge
+    from fmnist.evaluation.bench.making import bench as judge
 
     with contextlib.nullcontext(_silent) if quiet else console.doing() as watch:
         result = judge(

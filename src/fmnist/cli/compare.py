@@ -32,8 +32,8 @@ def compare(
 
     Example: `fmnist compare runs/sprint-10 runs/classic-10 --page compare.html`
     """
-    from fmnist.evaluation.compare import compare as judge
-    from fmnist.evaluation.compare import write_page
+    from fmnist.evaluation.comparison.compare import compare as judge
+    from fmnist.evaluation.comparison.compare import write_page
 
     result = judge(runs, split.value)
     if page is not None:

@@ -48,7 +48,7 @@ def leaderboard(
 
     Example: `fmnist leaderboard runs --format markdown`
     """
-    from fmnist.evaluation.leaderboard import leaderboard as collect
+    from fmnist.evaluation.comparison.leaderboard import leaderboard as collect
     from fmnist.reporting.leaderboard import as_markdown, write_page
 
     board = collect(paths or [Path("runs")], audit)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.errors import RunError
-from fmnist.evaluation.intervals import mean_interval
-from fmnist.evaluation.leaderboard import leaderboard
+from fmnist.evaluation.comparison.intervals import mean_interval
+from fmnist.evaluation.comparison.leaderboard import leaderboard
 from fmnist.recipes import RECIPES, Score
 from fmnist.reporting import Peer
 from fmnist.reporting.leaderboard import basis_text, median_of, training_set_of

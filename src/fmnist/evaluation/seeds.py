@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist.data import Dataset, SplitName, load_dataset
 from fmnist.errors import RunError, Stopped
-from fmnist.evaluation.intervals import SHARE, describe, spans
+from fmnist.evaluation.comparison.intervals import SHARE, describe, spans
 from fmnist.evaluation.report_page import report
 from fmnist.evaluation.suite import evaluate
 from fmnist.files import try_lock

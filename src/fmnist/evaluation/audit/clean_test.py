@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fmnist.errors import DataError, RunError
 from fmnist.evaluation.audit.findings import Audit, open_audit
-from fmnist.evaluation.intervals import describe
+from fmnist.evaluation.comparison.intervals import describe
 from fmnist.evaluation.metrics import wilson_interval
 from fmnist.recipes import differing_fields
 from fmnist.runs import Judged, Run, SeedRuns, is_seed_runs, open_judged

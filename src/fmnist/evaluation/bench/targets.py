@@ -13,8 +13,8 @@ from fmnist.classifier.classifier import SHIPPED, open_classifier
 from fmnist.classifier.foreign import Foreign, count_parameters, is_ours, open_foreign
 from fmnist.classifier.pixels import Assumption, Pixels, Wishes
 from fmnist.errors import FmnistError, MissingExtra, ModelError
+from fmnist.evaluation.bench.prediction_file import read_predictions
 from fmnist.evaluation.onnx_cost import onnx_multiply_adds
-from fmnist.evaluation.prediction_file import read_predictions
 from fmnist.files import read_at_most
 from fmnist.imports import FAILURES, current_directory_first, import_named, in_one_line
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist.data.official import OFFICIAL
 from fmnist.errors import DataError, RunError
-from fmnist.evaluation.doubts import too_good
-from fmnist.evaluation.groups import (
+from fmnist.evaluation.bench.doubts import too_good
+from fmnist.evaluation.comparison.groups import (
     DAMAGE,
     Group,
     Member,
@@ -21,7 +21,7 @@ from fmnist.evaluation.groups import (
     make_groups,
     open_member,
 )
-from fmnist.evaluation.intervals import describe, spans
+from fmnist.evaluation.comparison.intervals import describe, spans
 from fmnist.runs import SeedRuns, is_seed_runs
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fmnist.evaluation.groups import Group
+from fmnist.evaluation.comparison.groups import Group
 
 FEW = 5  # seeds: with fewer, Student's interval leans hard on accuracies being normal
 

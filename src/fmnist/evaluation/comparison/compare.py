@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 
 from fmnist.data import CLASS_NAMES, Dataset
 from fmnist.errors import DataError, RunError
-from fmnist.evaluation.groups import Group, Member, find_directories, make_groups, open_member
-from fmnist.evaluation.intervals import (
+from fmnist.evaluation.comparison.groups import (
+    Group,
+    Member,
+    find_directories,
+    make_groups,
+    open_member,
+)
+from fmnist.evaluation.comparison.intervals import (
     Z,
     describe,
     holm,
@@ -27,7 +33,7 @@ from fmnist.evaluation.intervals import (
     paired_interval,
     welch,
 )
-from fmnist.evaluation.verdicts import conclusion, sentence, warnings
+from fmnist.evaluation.comparison.verdicts import conclusion, sentence, warnings
 from fmnist.files import write_whole
 from fmnist.reporting.comparison import render_comparison
 from fmnist.runs import SeedRuns, is_seed_runs

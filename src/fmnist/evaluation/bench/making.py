@@ -19,12 +19,8 @@ from fmnist.classifier.pixels import Assumption, Pixels, Wishes
 from fmnist.data import Dataset, SplitName, load_dataset
 from fmnist.environment import git_commit, machine, physical_cores, versions
 from fmnist.errors import DataError, MissingExtra, ModelError, RunError
-from fmnist.evaluation import doubts
-from fmnist.evaluation.calibration import fit_temperature
-from fmnist.evaluation.embedding import read_embedding, save_embedding
-from fmnist.evaluation.metrics import accuracy
-from fmnist.evaluation.report_page import report
-from fmnist.evaluation.scores import (
+from fmnist.evaluation.bench import doubts
+from fmnist.evaluation.bench.scores import (
     LEAST,
     Kind,
     Wished,
@@ -33,9 +29,13 @@ from fmnist.evaluation.scores import (
     tell_kind,
     to_logits,
 )
+from fmnist.evaluation.bench.targets import Answer, Target, name_of, open_target
+from fmnist.evaluation.calibration import fit_temperature
+from fmnist.evaluation.embedding import read_embedding, save_embedding
+from fmnist.evaluation.metrics import accuracy
+from fmnist.evaluation.report_page import report
 from fmnist.evaluation.subject import Subject, Watch
 from fmnist.evaluation.suite import Suite, measure_full, measure_splits
-from fmnist.evaluation.targets import Answer, Target, name_of, open_target
 from fmnist.runs import Bench, SplitLogits, claim_folder
 
 log = logging.getLogger("fmnist")
@@ -71,7 +71,7 @@ def bench(
     Written into `out` (by default runs/bench-<name>-<time>): bench.json, logits, metrics.json and,
     where matplotlib is installed, report.html. Raises ModelError, DataError and RunError for what
     cannot be judged, and for answers that are plainly not what was meant
-    (`fmnist.evaluation.doubts`).
+    (`fmnist.evaluation.bench.doubts`).
     """
     began = time.perf_counter()
     strangers = tuple(map(Path, outliers))
