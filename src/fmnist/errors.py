@@ -2,7 +2,9 @@
 
 FmnistError
 ├── DataError      the data set: missing, damaged, or another one
-├── PhotoError     a picture: cannot be read, or is too large
+├── PhotoError     a picture: damaged, or empty
+│   ├── PhotoTooLarge      over a limit of bytes or pixels
+│   └── UnreadableFormat   not a picture, or of a kind that is not read
 ├── RunError       a run directory or a recipe: missing, taken, incomplete, failed
 │   └── Stopped    a signal stopped the training, whose state is saved
 ├── ModelError     a network or its weights: do not fit, not finite
@@ -22,6 +24,14 @@ class DataError(FmnistError):
 
 class PhotoError(FmnistError):
     """A picture cannot be read."""
+
+
+class PhotoTooLarge(PhotoError):
+    """A picture has more bytes or pixels than are allowed."""
+
+
+class UnreadableFormat(PhotoError):
+    """A file is no picture, or one of a kind that is not read."""
 
 
 class RunError(FmnistError):
@@ -54,8 +64,15 @@ _EXTRAS = {
     **dict.fromkeys(("keras", "tensorflow", "h5py"), "keras"),
     "captum": "explain",
     "cleanlab": "audit",
+    **dict.fromkeys(
+        ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"
+    ),
 }
-_INSTALLED_AS = {"sklearn": "scikit-learn"}
+_INSTALLED_AS = {
+    "sklearn": "scikit-learn",
+    "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:

@@ -72,9 +72,9 @@ class Classifier:
         Where a cut-out ends is uncertain by a pixel, so the logits are the mean of those of each
         image and of it moved by one pixel each way.
         """
-        batch = _batch(images)
-        logits = self.logits(np.concatenate([_moved(batch, *by) for by in MOVES]))
-        return self._softmax(logits.reshape(len(MOVES), len(batch), 10).mean(axis=0))
+        views = _views(_batch(images))
+        logits = self.logits(views.reshape(-1, 28, 28)).reshape(len(MOVES), -1, 10)
+        return self._softmax(logits.mean(axis=0))
 
     def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = logits.astype(np.float64) / self.temperature
@@ -115,6 +115,22 @@ class Classifier:
         if not photos:
             return []
         return self._answers(np.stack([photo.image for photo in photos]), photos)
+
+    def views(self, photo: "Prepared") -> NDArray[np.uint8]:
+        """Return the images (m, 28, 28) that a prepared photo is judged by: `answer` takes them."""
+        if not photo.was_photo:
+            return photo.image[None]
+        return _views(photo.image[None])[:, 0]
+
+    def answer(self, photo: "Prepared", logits: NDArray[np.float32]) -> Prediction:
+        """Return what `judge` says of a photo, from the logits (m, 10) of its `views`.
+
+        For callers that ask about the views of several photos, or other images, at once.
+        """
+        (probabilities,) = self._softmax(logits.mean(axis=0, keepdims=True))
+        return prediction_of(
+            photo.image, photo, probabilities, self.class_names, self.least_probability
+        )
 
     def _predict_several(self, sources: "Sequence[Picture]") -> list[Prediction]:
         if not sources:
@@ -224,6 +240,11 @@ def _prepared(source: Any) -> "Prepared":
     from fmnist.photos import prepare  # which imports OpenCV: arrays need none
 
     return prepare(source)
+
+
+def _views(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images (n, 28, 28) and their moved copies, as (5, n, 28, 28)."""
+    return np.stack([_moved(images, *by) for by in MOVES])
 
 
 def _moved(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:

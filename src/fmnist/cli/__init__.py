@@ -25,6 +25,7 @@ from fmnist.cli.leaderboard import leaderboard
 from fmnist.cli.predict import predict
 from fmnist.cli.recipes import recipes
 from fmnist.cli.report import report
+from fmnist.cli.serve import serve
 from fmnist.cli.train import train
 from fmnist.errors import FmnistError, Stopped, missing_extra
 
@@ -48,6 +49,7 @@ VERBS = (
     report,
     export,
     predict,
+    serve,
     doctor,
 )
 for verb in VERBS:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
-from fmnist.errors import PhotoError
+from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -99,7 +99,7 @@ def read_picture(source: Source, limits: Limits = Limits()) -> Picture:
             kind = _kind(content)
             return _decode(content, kind, limits)
     except PhotoError as refusal:
-        raise PhotoError(f"{subject(source)} {refusal}") from refusal.__cause__
+        raise type(refusal)(f"{subject(source)} {refusal}") from refusal.__cause__
     except Exception as error:  # damage makes decoders raise nearly anything, MemoryError too
         raise PhotoError(f"{subject(source)} {_fault(error, kind)}") from error
 
@@ -164,8 +164,10 @@ def _open_at_once(path: str, flags: int) -> int:
     return handle
 
 
-def _too_heavy(limits: Limits) -> PhotoError:
-    return PhotoError(f"over the limit of {limits.file_bytes / 2**20:.3g} MB; send a smaller copy")
+def _too_heavy(limits: Limits) -> PhotoTooLarge:
+    return PhotoTooLarge(
+        f"over the limit of {limits.file_bytes / 2**20:.3g} MB; send a smaller copy"
+    )
 
 
 def _kind(content: bytes) -> str:
@@ -173,7 +175,7 @@ def _kind(content: bytes) -> str:
     kind = _named(_SIGNATURES, content)
     if kind is None:
         stranger = _named(_STRANGERS, content)
-        raise PhotoError(f"{stranger}; send JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+        raise UnreadableFormat(f"{stranger}; send JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
     return kind
 
 
@@ -243,7 +245,7 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     if width < 1 or height < 1:
         raise PhotoError(f"without pixels ({width} x {height}); send another")
     if width * height > limits.pixels:
-        raise PhotoError(
+        raise PhotoTooLarge(
             f"too large: {width} x {height} pixels, where {limits.pixels:,} are allowed;"
             " send a smaller copy"
         )

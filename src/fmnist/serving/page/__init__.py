@@ -1,0 +1,1 @@
+"""The web page's files, each served with its own type."""

@@ -1,0 +1,61 @@
+"""What an operator decides about a server, with the limits that keep it up."""
+
+import ipaddress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from fmnist.errors import RunError
+
+
+class MetricsChoice(StrEnum):
+    """Who may read /metrics."""
+
+    token = "token"
+    open = "open"
+    off = "off"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server's settings; the defaults are those of `fmnist serve`.
+
+    Raises RunError where they would open the server to a network without a token.
+    """
+
+    model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: any free one
+    allowed_hosts: tuple[str, ...] = ()  # names for the Host header besides the addresses
+    token: str | None = None
+    insecure: bool = False  # other machines may ask without a token
+    metrics: MetricsChoice = MetricsChoice.token
+    workers: int = 1  # processes
+    access_log: bool = True  # a line a request on stderr
+
+    body_bytes: int = 20 * 2**20  # of a request's body, before and after decompression
+    pixels: int = 50_000_000  # of one picture, by its header
+    files: int = 16  # pictures in one request
+    images: int = 256  # 28x28 images in one request of the protocol
+    waiting_tensors: int = 1024  # requests that wait for the network, each worker
+    waiting_photos: int = 32  # pictures that wait to be prepared, each worker
+    rate: float = 0.0  # requests a second of one client's address, each worker; 0: no limit
+    deadline_seconds: float = 10.0  # from a whole request to its answer
+    header_seconds: float = 10.0  # from a request's first byte to the end of its headers
+    body_seconds: float = 30.0  # from there to the end of its body
+    stop_seconds: float = 25.0  # for requests in flight when the server is told to stop
+
+    def __post_init__(self) -> None:
+        if not is_loopback(self.host) and not (self.token or self.insecure):
+            raise RunError(
+                f"{self.host} can be reached from other machines: name a secret (--token, or "
+                "FMNIST_SERVE_TOKEN in the environment), or say --insecure to let everyone ask"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
