@@ -14,6 +14,7 @@ from typing import Any
 
 import audit_tables
 import photo_tables
+import serving_tables
 
 from fmnist.classifier.classifier import SHIPPED
 from fmnist.classifier.onnx_file import read_facts
@@ -30,7 +31,8 @@ PART = re.compile(r"(<!-- (\w+): [^>]*-->\n).*?(<!-- end -->)", re.S)
 SHOWN = ("sprint", "standard", "strong", "classic")
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("audit", "keras", "ladder", "model-card", "photos", "speed")),
+    *(f"docs/{name}.md" for name in ("audit", "keras", "ladder", "model-card", "photos")),
+    *(f"docs/{name}.md" for name in ("serving", "speed")),
 )
 
 
@@ -63,6 +65,7 @@ def filled(page: str) -> str:
         "card": card,
         "audit": audit,
         "ladder": ladder,
+        "load": load,
     }
     return PART.sub(lambda found: found[1] + make[found[2]]() + found[3], text)
 
@@ -290,6 +293,12 @@ def simulated() -> str:
     found = results("photos")
     header = ["network, way", *photo_tables.backgrounds(found)]
     return table(header, photo_tables.simulated(found))
+
+
+def load() -> str:
+    """Return what a server under load does."""
+    header = ["load", "aim", "measured"]
+    return table(header, serving_tables.rows(results("serving")))
 
 
 def card() -> str:
