@@ -90,9 +90,13 @@ class Connection(asyncio.Protocol):
         status = _status_of_whole(self.received)
         if status is None or self.intended is None:
             return
+        last = b"\r\nconnection: close" in self.received.partition(b"\r\n\r\n")[0].lower()
         intended, self.intended, self.received = self.intended, None, b""
         self.client.tally.take(intended, status)
-        self.client.free(self)
+        if last:
+            self.transport.close()
+        else:
+            self.client.free(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count a request that was under way as broken."""

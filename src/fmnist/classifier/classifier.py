@@ -64,7 +64,7 @@ class Classifier:
 
         They are the softmax of logits / temperature (Guo et al., arXiv 1706.04599, section 4.2).
         """
-        return self._softmax(self.logits(images))
+        return self.tempered(self.logits(images))
 
     def photo_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (n, 10) of photos as prepared: images (n, 28, 28).
@@ -74,9 +74,10 @@ class Classifier:
         """
         views = _views(_batch(images))
         logits = self.logits(views.reshape(-1, 28, 28)).reshape(len(MOVES), -1, 10)
-        return self._softmax(logits.mean(axis=0))
+        return self.tempered(logits.mean(axis=0))
 
-    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def tempered(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return probabilities (n, 10) of logits (n, 10): what `probabilities` makes of them."""
         scores = logits.astype(np.float64) / self.temperature
         likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = likelihoods / likelihoods.sum(axis=1, keepdims=True)
@@ -127,7 +128,7 @@ class Classifier:
 
         For callers that ask about the views of several photos, or other images, at once.
         """
-        (probabilities,) = self._softmax(logits.mean(axis=0, keepdims=True))
+        (probabilities,) = self.tempered(logits.mean(axis=0, keepdims=True))
         return prediction_of(
             photo.image, photo, probabilities, self.class_names, self.least_probability
         )

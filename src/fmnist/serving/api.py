@@ -3,93 +3,192 @@
 import asyncio
 import base64
 import io
-from typing import Any
+import json
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
-from python_multipart.exceptions import FormParserError
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.datastructures import UploadFile
 
+from fmnist import answers
 from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
 from fmnist.serving.bodies import read_body
+from fmnist.serving.forms import FORM, FormFile, form_files
 from fmnist.serving.refusal import Refusal
+from fmnist.serving.schema import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.served import Served
+
+T = TypeVar("T")
 
 router = APIRouter()
 
 
-@router.get("/api/about")
-async def about(request: Request) -> dict[str, Any]:
-    """Say what answers: the classes, the limits."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a client wants to be told of each picture."""
+
+    top: int  # classes, likeliest first
+    steps: bool
+    explain: bool
+
+
+@router.get("/api/about", response_model=About, responses=ERRORS)
+async def about(request: Request) -> Response:
+    """Say what answers, with its classes and limits."""
     served: Served = request.state.served
-    return {
-        "class_names": list(served.classifier.class_names),
-        "limits": {"files": served.settings.files, "body_bytes": served.settings.body_bytes},
-    }
+    return _json(_about(served))
 
 
-@router.post("/api/predict")
+@router.post(
+    "/api/predict",
+    response_model=Answers,
+    responses=ERRORS_OF_PREDICT,
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
 async def predict(
-    request: Request, top: int = 10, steps: bool = False, explain: bool = False
-) -> JSONResponse:
-    """Say what is on pictures of clothes: multipart with any number of files, or one raw body."""
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=10, description="classes to name, likeliest first")] = 3,
+    steps: Annotated[bool, Query(description="add the steps to the answer as pictures")] = False,
+    explain: Annotated[
+        bool, Query(description="add a picture of what the answer rests on, as a step")
+    ] = False,
+) -> Response:
+    """Say what is on pictures of clothes: the files of a form, or one as the body itself."""
     served: Served = request.state.served
-    pictures = await _pictures(request, served)
-    answers = await asyncio.gather(
-        *(_answer(served, name, content, top, steps, explain) for name, content in pictures)
-    )
-    return JSONResponse({"predictions": answers})
+    served.check_room()
+    files = await _files(request, served)
+    with served.room(len(files)):
+        async with served.deadline():
+            wanted = Wanted(top, steps, explain)
+            return await _while_there(request, _answers(served, files, wanted))
 
 
-async def _pictures(request: Request, served: Served) -> list[tuple[str, bytes]]:
+def refuse_query(error: RequestValidationError) -> Refusal:
+    """Return the refusal of query parameters that are not as documented."""
+    faults = (f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    return Refusal(400, f"the address cannot be read ({'; '.join(faults)}); see /docs")
+
+
+async def _files(request: Request, served: Served) -> list[FormFile]:
+    """Return the files of a request: those of its form, or its body as one without a name.
+
+    Only what says that it is a form is taken for one: curl calls any body `--data-binary` a form of
+    another kind.
+    """
     body = await read_body(request, served.settings)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return [("", body)]
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != FORM:
+        return [FormFile("", body)]
+    return await form_files(body, content_type, served.settings.files)
 
-    async def stream() -> Any:
-        yield body
 
-    class InMemory(MultiPartParser):
-        spool_max_size = len(body) + 1  # nothing of a request is written to disk
-
+async def _while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancel it if the client goes away, for whom it would be done."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
     try:
-        form = await InMemory(
-            request.headers, stream(), max_files=served.settings.files, max_fields=8
-        ).parse()
-    except (MultiPartException, FormParserError) as error:
-        raise Refusal(400, f"the form cannot be read: {error}") from error
-    files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
-    if not files:
-        raise Refusal(400, "the form holds no file")
-    return [(each.filename or "", await each.read()) for each in files]
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refusal(400, "the client went away")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has gone; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answers(served: Served, files: list[FormFile], wanted: Wanted) -> Response:
+    """Return the answers for files, in their order; a refusal of one is that of all."""
+    tasks = [asyncio.create_task(_answer(served, file, wanted)) for file in files]
+    try:
+        told = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    content = {"predictions": [answer for answer, _ in told]}
+    faults = [fault for _, fault in told if fault is not None]
+    if len(faults) < len(files):
+        return _json(content)
+    return _json({"error": str(faults[0]), **content}, _status(faults[0]))
 
 
 async def _answer(
-    served: Served, name: str, content: bytes, top: int, steps: bool, explain: bool
-) -> dict[str, Any]:
+    served: Served, file: FormFile, wanted: Wanted
+) -> tuple[dict[str, Any], PhotoError | None]:
+    """Return what is said of a file as JSON has it, with the reason where it cannot be read."""
     try:
-        prediction = await served.predict(content)
-    except PhotoError as error:
-        return {"path": name, "error": str(error)}
-    answer = {"path": name, **prediction.to_json(top)}
-    if steps:
-        answer["steps"] = await served.in_worker(lambda: _steps(prediction))
-    return answer
+        prediction = await served.judge(file.content)
+    except PhotoError as error:  # anew: its traceback holds the picture
+        fault = type(error)(str(error))
+        return answers.to_json(file.name, fault), fault
+    told = answers.to_json(file.name, prediction, wanted.top)
+    if steps := await _steps(served, prediction, wanted):
+        told["steps"] = steps
+    return told, None
 
 
-def _steps(prediction: Prediction) -> dict[str, str]:
-    assert prediction.prepared is not None
-    photo = prediction.prepared
-    pictures = {"original": photo.original, "cutout": photo.cutout, "image": photo.image}
-    return {name: _png(pixels) for name, pixels in pictures.items()}
+async def _steps(served: Served, answer: Prediction, wanted: Wanted) -> dict[str, str]:
+    """Return the wanted pictures of an answer, PNG in base64, by name."""
+    photo, pictures = answer.prepared, {}
+    assert photo is not None  # it came from a file
+    if wanted.steps:
+        pictures = {"original": photo.original, "cutout": photo.cutout, "image": photo.image}
+    if wanted.explain:
+        pictures["explained"] = await served.explained(answer)
+    if not pictures:
+        return {}
+    return await served.in_worker(lambda: {name: _png(each) for name, each in pictures.items()})
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png", compress_level=1)
+    Image.fromarray(pixels).save(file, "png", compress_level=1)  # smaller would take far longer
     return base64.b64encode(file.getvalue()).decode()
+
+
+def _status(fault: PhotoError) -> int:
+    """Return the HTTP status of a picture that cannot be read."""
+    if isinstance(fault, PhotoTooLarge):
+        return 413
+    return 415 if isinstance(fault, UnreadableFormat) else 422
+
+
+def _about(served: Served) -> dict[str, Any]:
+    classifier, settings = served.classifier, served.settings
+    facts = classifier.facts
+    return {
+        "name": "fmnist",
+        "version": metadata.version("fmnist"),
+        "model": {
+            "recipe": facts.get("recipe", {}).get("name"),
+            "network": facts.get("network"),
+            "precision": facts.get("precision"),
+            "temperature": classifier.temperature,
+        },
+        "class_names": list(classifier.class_names),
+        "least_probability": classifier.least_probability,
+        "limits": {
+            "files": settings.files,
+            "body_bytes": settings.body_bytes,
+            "pixels": settings.pixels,
+        },
+        "token_needed": settings.token is not None,
+    }
+
+
+def _json(content: object, status: int = 200) -> Response:
+    """Return an answer in ASCII: a file's name, whatever it holds, does nothing to a terminal."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return Response(json.dumps(content), status, headers)

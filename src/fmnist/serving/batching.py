@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,78 +14,147 @@ from fmnist.serving.refusal import overloaded
 # Larger batches win nothing (0.19 ms an image from 8 on) and make the next request wait.
 LARGEST = 32  # images
 
-_Asked: TypeAlias = "tuple[NDArray[np.uint8], asyncio.Future[NDArray[np.float32]]]"
+T = TypeVar("T")
+Ask: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class Counts(Protocol):
+    """Who is told about batches and the queue."""
+
+    def batch(self, images: int) -> None:
+        """Note that the network is asked about so many images at once."""
+
+    def waiting(self, queue: Literal["tensors"], n: int) -> None:
+        """Note how many requests wait now."""
+
+
+class _Nobody:
+    def batch(self, images: int) -> None: ...
+    def waiting(self, queue: str, n: int) -> None: ...
+
+
+class _Asked(NamedTuple):
+    images: NDArray[np.uint8]  # (n, 28, 28)
+    answer: "asyncio.Future[NDArray[np.float32]]"  # (n, 10)
+
+
+class _Work(NamedTuple):
+    work: Callable[[], Any]
+    answer: "asyncio.Future[Any]"
 
 
 class Batcher:
     """Asks a network in one thread of its own; while it works, requests gather for the next batch.
 
-    A request that finds the network idle waits for nobody. The order of requests is kept.
+    A request that finds the network idle waits for nobody. The order of requests is kept. As only
+    that thread asks, the network need not bear several. All methods are for one event loop.
     """
 
-    def __init__(
-        self, ask: Callable[[NDArray[np.uint8]], NDArray[np.float32]], waiting: int
-    ) -> None:
+    def __init__(self, ask: Ask, waiting: int, metrics: "Counts | None" = None) -> None:
         """Take a function of images (n, 28, 28) to logits (n, 10), and how many may wait."""
+        metrics = metrics or _Nobody()
         self._ask = ask
         self._limit = waiting
-        self._queue: deque[_Asked] = deque()
+        self._metrics = metrics
+        self._queue: deque[_Asked | _Work] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fmnist-network")
         self._running: asyncio.Task[None] | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait, those being asked about not counted."""
-        return len(self._queue)
-
-    async def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (n, 10) of images (n, 28, 28); raise Refusal where too many wait."""
+    def check_room(self) -> None:
+        """Raise Refusal (503) where `ask` would: ask before a body is read for nothing."""
         if len(self._queue) >= self._limit:
             raise overloaded("too many requests wait for the network")
+
+    async def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits (n, 10) of images (n, 28, 28); raise Refusal where too many wait.
+
+        What the network raises is raised here if these images alone make it do so.
+        """
         answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
-        self._queue.append((images, answer))
-        if self._running is None:
-            self._running = asyncio.create_task(self._work())
+        self._wait(_Asked(images, answer))
         return await answer
 
-    async def _work(self) -> None:
+    async def do(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, done in the network's thread between two batches.
+
+        For whatever asks the network by itself, such as a heat map. Raises as `ask`.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._wait(_Work(work, answer))
+        return await answer
+
+    def close(self) -> None:
+        """End the thread, once it has done what it does now."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _wait(self, request: _Asked | _Work) -> None:
+        self.check_room()
+        self._queue.append(request)
+        if self._running is None:
+            self._running = asyncio.create_task(self._answer_all())
+        else:
+            self._metrics.waiting("tensors", len(self._queue))
+
+    async def _answer_all(self) -> None:
         try:
             while self._queue:
-                await self._answer(self._taken())
+                taken = self._taken()
+                self._metrics.waiting("tensors", len(self._queue))
+                await self._answer(taken)
         finally:
             self._running = None
 
-    def _taken(self) -> list[_Asked]:
+    def _taken(self) -> _Work | list[_Asked]:
         """Take the first request and those behind it that fit into its batch."""
-        taken, images = [self._queue.popleft()], 0
-        images = len(taken[0][0])
-        while self._queue and images + len(self._queue[0][0]) <= LARGEST:
-            taken.append(self._queue.popleft())
-            images += len(taken[-1][0])
-        return [asked for asked in taken if not asked[1].done()]  # given up by its client
+        first = self._queue.popleft()
+        if isinstance(first, _Work):
+            return first
+        taken, images = [first], len(first.images)
+        while self._queue and isinstance(following := self._queue[0], _Asked):
+            images += len(following.images)
+            if images > LARGEST:
+                break
+            taken.append(following)
+            self._queue.popleft()
+        return taken
 
-    async def _answer(self, batch: list[_Asked]) -> None:
-        if not batch:
+    async def _answer(self, taken: _Work | list[_Asked]) -> None:
+        if isinstance(taken, _Work):
+            if not taken.answer.done():  # else its client has given up
+                await self._answer_one(taken.work, taken.answer)
+        elif batch := [asked for asked in taken if not asked.answer.done()]:
+            await self._answer_batch(batch)
+
+    async def _answer_batch(self, batch: list[_Asked]) -> None:
+        if len(batch) == 1:
+            ((images, answer),) = batch
+            self._metrics.batch(len(images))
+            await self._answer_one(lambda: self._ask(images), answer)
             return
-        images = batch[0][0] if len(batch) == 1 else np.concatenate([each for each, _ in batch])
-        loop = asyncio.get_running_loop()
+        images = np.concatenate([asked.images for asked in batch])
+        self._metrics.batch(len(images))
         try:
-            logits = await loop.run_in_executor(self._thread, self._ask, images)
-        except Exception as error:  # the network's; whoever asked is told, the next batch goes on
-            _fail(batch, error)
+            logits = await self._in_thread(lambda: self._ask(images))
+        except Exception:  # the network's, of any kind: who is to blame shows when each is alone
+            for asked in batch:
+                await self._answer([asked])
             return
-        at = 0
-        for each, answer in batch:
+        start = 0
+        for asked in batch:
+            end = start + len(asked.images)
+            if not asked.answer.done():
+                asked.answer.set_result(logits[start:end])
+            start = end
+
+    async def _answer_one(self, work: Callable[[], T], answer: "asyncio.Future[T]") -> None:
+        try:
+            result = await self._in_thread(work)
+        except Exception as error:  # of any kind: whoever asked is told, the next one goes on
             if not answer.done():
-                answer.set_result(logits[at : at + len(each)])
-            at += len(each)
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(result)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(cancel_futures=True)
-
-
-def _fail(batch: list[_Asked], error: Exception) -> None:
-    for _, answer in batch:
-        if not answer.done():
-            answer.set_exception(error)
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,18 +1,30 @@
 """What every request passes on its way in and out: who may ask, ids, headers, errors, counts."""
 
+import asyncio
+import hmac
 import json
-import logging
+import re
 import secrets
 import time
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from http import HTTPStatus
+from typing import Final
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from fmnist.serving.refusal import Refusal
-from fmnist.serving.settings import Settings
+from fmnist.serving import logs
+from fmnist.serving.bodies import ARRIVING, BYTES_IN, Arriving
+from fmnist.serving.hosts import Hosts, is_cross_site
+from fmnist.serving.metrics import Metrics
+from fmnist.serving.rates import Rates
+from fmnist.serving.refusal import BROKEN, Refusal, refusal_of
+from fmnist.serving.settings import MetricsChoice, Settings
 
-log = logging.getLogger("fmnist.serving")
+# Key of a request's scope: its connection was lost. The task that answers is cancelled then.
+GONE: Final = "fmnist.gone"
+CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
+UNMATCHED = "unmatched"  # the route of what has none, in logs and metrics
 
 # OWASP's HTTP Headers and Content Security Policy cheat sheets.
 SECURITY = {
@@ -25,57 +37,226 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+_NO_STORE = (b"cache-control", b"no-store")
+
+# What the page is made of, and health: open to all, at any rate. All else needs the token.
+_OPEN = frozenset({"/", "/docs", "/openapi.json"})
+_OPEN_UNDER = ("/page/", "/v2/health/")
+_METRICS = "/metrics"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+# Two of these could mean one thing to a proxy and another to us.
+_SINGLE = (b"host", b"authorization", b"content-type", b"origin", b"sec-fetch-site")
+
+_Headers = dict[bytes, bytes]
 
 
 class Gate:
-    """An ASGI application around another."""
+    """An ASGI application around another, whose errors it answers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
+        self._app = app
+        self._metrics = metrics or Metrics()
+        self._hosts = Hosts(settings)
+        self._rates = Rates(settings.rate, settings.burst) if settings.rate else None
+        self._arriving = Arriving(settings.arriving_bytes)
+        self._authorization = f"Bearer {settings.token}".encode() if settings.token else None
+        self._entry: ASGIApp = self._answer
+        if settings.proxies:
+            self._entry = ProxyHeadersMiddleware(self._answer, list(settings.proxies))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-        request_id = secrets.token_hex(8)
+        """Answer a request, or hand on what is none (the start and end of the server)."""
+        await (self._entry if scope["type"] == "http" else self._app)(scope, receive, send)
 
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    *_SECURITY,
-                    (b"x-request-id", request_id.encode()),
-                ]
-            await send(message)
-
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        out = _Out(send, _request_id(headers), _is_guarded(scope["path"]))
+        inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
+        inner[ARRIVING] = self._arriving
         try:
-            await self.app(scope, receive, send_with_headers)
-        except Refusal as refusal:
-            await send_error(send_with_headers, refusal)
-        if self.settings.access_log:
-            log.info(
-                "request",
-                extra={
-                    "request_id": request_id,
-                    "status": status,
-                    "seconds": time.perf_counter() - began,
-                    "method": scope["method"],
-                },
+            self._admit(inner, headers)
+            await self._app(inner, receive, out.send)
+            if out.withheld:
+                await out.refuse(_fault(out.request_id))
+        except asyncio.CancelledError:
+            await self._give_up(scope, out)
+        except Exception as error:  # the application's; its client is told, its operator too
+            await self._refuse(error, out)
+        self._note(inner, out, time.perf_counter() - began)
+
+    def turned_away(self, refusal: Refusal, seconds: float) -> bytes:
+        """Return the whole answer to what never became a request, noted as the others are."""
+        request_id = secrets.token_hex(8)
+        status, headers, body = _parts(refusal)
+        headers += [*_SECURITY, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        self._note_answer(request_id, UNMATCHED, "none", status, seconds, 0)
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+        lines += [name + b": " + value for name, value in headers]
+        return b"\r\n".join((*lines, b"", body))
+
+    def _admit(self, scope: Scope, headers: _Headers) -> None:
+        """Raise Refusal where a request may not be answered."""
+        if BROKEN in scope:
+            raise scope[BROKEN]
+        if len(headers) != len(scope["headers"]):
+            _refuse_doubles(scope["headers"])
+        self._check_origin(scope, headers)
+        path = scope["path"]
+        if not _is_guarded(path):
+            return
+        if path == _METRICS:
+            self._check_metrics(headers)
+            return
+        if self._rates and scope["client"]:
+            self._rates.take(scope["client"][0])
+        if self._authorization:
+            self._check_token(headers)
+
+    def _check_origin(self, scope: Scope, headers: _Headers) -> None:
+        host = headers.get(b"host")
+        if host is None:
+            if scope["http_version"] != "1.0":
+                raise Refusal(400, "the request names no Host")
+            return
+        if not self._hosts.accept(host):
+            raise Refusal(
+                400, "this Host is not answered; ask by address, or start with --allowed-host NAME"
+            )
+        if scope["method"] != "GET" and is_cross_site(
+            host, headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        ):
+            raise Refusal(
+                403, "pages of other sites may not ask; a proxy must hand on the Host it was asked"
             )
 
+    def _check_metrics(self, headers: _Headers) -> None:
+        choice = self.settings.metrics
+        if choice is MetricsChoice.off:
+            raise Refusal(404, "the metrics are switched off")
+        if choice is MetricsChoice.token and self._authorization:
+            self._check_token(headers)
 
-async def send_error(send: Send, refusal: Refusal) -> None:
-    """Send what a refusal says, as JSON."""
+    def _check_token(self, headers: _Headers) -> None:
+        assert self._authorization is not None
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        # In constant time: how long it takes does not tell how much of a guess is right.
+        if not hmac.compare_digest(scheme.title() + b" " + token.strip(), self._authorization):
+            raise Refusal(
+                401,
+                "the token is missing or wrong; send the header Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    async def _give_up(self, scope: Scope, out: "_Out") -> None:
+        """End a request whose task was cancelled: its client is gone, or the server stops."""
+        if GONE in scope:
+            out.status = CLIENT_GONE
+        elif not out.status:
+            await out.refuse(
+                Refusal(503, "the server stops; try again in a second", {"Retry-After": "1"})
+            )
+
+    async def _refuse(self, error: Exception, out: "_Out") -> None:
+        refusal = refusal_of(error)
+        if refusal is None:
+            logs.log.error(
+                "error",
+                exc_info=(type(error), error, error.__traceback__),
+                extra={"fields": {"request_id": out.request_id}},
+            )
+            refusal = _fault(out.request_id)
+        if out.status:  # half an answer cannot be taken back; the server cuts it off
+            raise error
+        await out.refuse(refusal)
+
+    def _note(self, scope: Scope, out: "_Out", seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        self._note_answer(
+            out.request_id, route, scope["method"], out.status, seconds, scope.get(BYTES_IN, 0)
+        )
+
+    def _note_answer(
+        self, request_id: str, route: str, method: str, status: int, seconds: float, bytes_in: int
+    ) -> None:
+        self._metrics.request(route, method, status, seconds)
+        if self.settings.access_log:
+            logs.request(request_id, route, method, status, seconds, bytes_in)
+
+
+class _Out:
+    """One request's way out: adds headers, notes the status, withholds a framework's own 500."""
+
+    __slots__ = ("_guarded", "_send", "request_id", "status", "withheld")
+
+    def __init__(self, send: Send, request_id: str, guarded: bool) -> None:
+        self._send = send
+        self._guarded = guarded
+        self.request_id = request_id
+        self.status = 0  # not yet
+        self.withheld = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message of the application."""
+        if message["type"] == "http.response.start":
+            if message["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
+                self.withheld = True
+                return _nothing()
+            self.status = message["status"]
+            message["headers"] = self._with_ours(message.get("headers", ()))
+        elif self.withheld:
+            return _nothing()
+        return self._send(message)
+
+    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        whole = [*headers, *_SECURITY, (b"x-request-id", self.request_id.encode())]
+        if self._guarded or self.status >= HTTPStatus.BAD_REQUEST:
+            whole = [header for header in whole if header[0] != b"cache-control"]
+            whole.append(_NO_STORE)
+        return whole
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Send the answer of a refusal."""
+        self.status, headers, body = _parts(refusal)
+        start = {"type": "http.response.start", "status": self.status}
+        await self._send({**start, "headers": self._with_ours(headers)})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _parts(refusal: Refusal) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return the status, headers and body that say what a refusal says."""
     body = json.dumps({"error": str(refusal)}).encode()
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        **refusal.headers,
-    }
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+    return refusal.status, headers, body
+
+
+def _fault(request_id: str) -> Refusal:
+    return Refusal(
+        500, f"the server failed; its log tells why, in the line with request_id {request_id}"
+    )
+
+
+def _request_id(headers: _Headers) -> str:
+    """Return the id that the client gave to its request, or a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return secrets.token_hex(8)
+
+
+def _is_guarded(path: str) -> bool:
+    return path not in _OPEN and not path.startswith(_OPEN_UNDER)
+
+
+def _refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    names = [name for name, _ in headers]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            raise Refusal(400, f"the request has two headers {name.decode()}; send one")

@@ -1,5 +1,6 @@
 """The page's files, read once and handed out by name: no path of a request reaches a disk."""
 
+import hashlib
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -7,29 +8,43 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 _TYPES = {
-    "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
+    "html": "text/html; charset=utf-8",
     "jpg": "image/jpeg",
-    "json": "application/json",
+    "js": "text/javascript; charset=utf-8",
+    "png": "image/png",
+    "svg": "image/svg+xml",
 }
+_PATHS = {"index.html": "/", "docs.html": "/docs"}
+# A copy may be kept but is asked about each time, so that a new version is seen at once.
+_CACHE = "no-cache"
+_NO_ROBOTS = b"User-agent: *\nDisallow: /api/\nDisallow: /v2/\n"
 
 
 def page_routes() -> list[Route]:
-    """Return a route for each file of the page."""
-    folder = files("fmnist.serving") / "page"
-    routes = []
-    for file in folder.iterdir():
+    """Return a route for each file of the page, GET and HEAD."""
+    routes = [_route("/robots.txt", _NO_ROBOTS, "text/plain; charset=utf-8")]
+    for file in (files("fmnist.serving") / "page").iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind:
-            path = "/" if file.name == "index.html" else f"/page/{file.name}"
+            path = _PATHS.get(file.name, f"/page/{file.name}")
             routes.append(_route(path, file.read_bytes(), kind))
     return routes
 
 
 def _route(path: str, content: bytes, kind: str) -> Route:
-    async def get(request: Request) -> Response:
-        return Response(content, media_type=None, headers={"Content-Type": kind})
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {"Content-Type": kind, "Cache-Control": _CACHE, "ETag": tag}
 
-    return Route(path, get)
+    async def get(request: Request) -> Response:
+        if _has(tag, request.headers.get("if-none-match", "")):
+            return Response(None, 304, headers)
+        return Response(content, headers=headers)
+
+    return Route(path, get, name=path)
+
+
+def _has(tag: str, kept: str) -> bool:
+    """Tell whether a copy that a client keeps is this one (RFC 9110, section 13.1.2)."""
+    tags = {each.strip().removeprefix("W/") for each in kept.split(",")}
+    return not tags.isdisjoint({tag, "*"})

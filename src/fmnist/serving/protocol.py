@@ -1,44 +1,267 @@
-"""The Open Inference Protocol, version 2, over REST."""
+"""The Open Inference Protocol, version 2, over REST, with the extension for binary tensors.
 
-import json
-from typing import Any
+Two models: `fmnist` takes images as Fashion-MNIST has them, `fmnist_photo` the files of pictures.
+What is Triton's alone (shared memory, classification, statistics, loading models) is not offered.
+"""
 
+import asyncio
+import contextlib
+import gzip
+import os
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from fmnist.classifier import Prediction
+from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
+from fmnist.serving import tensors
 from fmnist.serving.bodies import read_body
+from fmnist.serving.refusal import Refusal
 from fmnist.serving.served import Served
-from fmnist.serving.tensors import decode_request, encode_response
+from fmnist.serving.tensors import Model, Tensor, Values, decode_request, encode_response
+
+T = TypeVar("T")
+
+VERSION = "1"  # of both models: a server has one network and never changes it
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+QUICK = 1  # zlib's level: an answer has some hundred bytes of numbers, which hardly shrink
+
+PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))  # in the order of the classes
+IMAGES = Model(
+    name="fmnist",
+    takes=Tensor("images", "UINT8", (-1, tensors.SIDE, tensors.SIDE)),  # background 0
+    gives=(Tensor("logits", "FP32", (-1, 10)), PROBABILITIES),
+    values=tensors.IMAGE,
+    from_json=tensors.images_from_json,
+    from_binary=tensors.images_from_binary,
+    from_raw=tensors.images_from_raw,
+)
+PHOTOS = Model(
+    name="fmnist_photo",
+    takes=Tensor("photos", "BYTES", (-1,)),  # files; in base64 where they come in JSON
+    gives=(
+        Tensor("label", "BYTES", (-1,)),
+        Tensor("class_index", "UINT8", (-1,)),
+        PROBABILITIES,
+        Tensor("accepted", "BOOL", (-1,)),
+        Tensor("warnings", "BYTES", (-1,)),  # advice, a line each
+    ),
+    values=1,
+    from_json=tensors.files_from_json,
+    from_binary=tensors.files_from_binary,
+    from_raw=tensors.files_from_raw,
+)
+
+_Content: TypeAlias = "tuple[bytes, int | None]"  # a body, and how long its JSON is if not all
+
+
+# Inference
+
+
+async def answer_images(request: Request, served: Served) -> _Content:
+    """Return what the network says of the images of a request."""
+    served.batcher.check_room()
+    body = await read_body(request, served.settings)
+    header_length = request.headers.get(HEADER_LENGTH)
+    asked = decode_request(body, header_length, IMAGES, served.settings.images)
+    logits = await _in_time(served.logits(asked.elements), asked.microseconds)
+    outputs: dict[str, Values] = {"logits": logits}
+    if any(wanted.tensor is PROBABILITIES for wanted in asked.wanted):
+        outputs["probabilities"] = served.classifier.tempered(logits).astype(np.float32)
+    return encode_response(IMAGES, VERSION, asked, outputs)
+
+
+async def answer_photos(request: Request, served: Served) -> _Content:
+    """Return what is said of the pictures of a request; if one cannot be read, of none."""
+    served.check_room()
+    body = await read_body(request, served.settings)
+    header_length = request.headers.get(HEADER_LENGTH)
+    asked = decode_request(body, header_length, PHOTOS, served.settings.files)
+    predictions = await _in_time(_judged(served, asked.elements), asked.microseconds)
+    return encode_response(PHOTOS, VERSION, asked, _outputs(predictions))
+
+
+async def _judged(served: Served, files: list[bytes]) -> list[Prediction]:
+    """Return what is said of pictures; the first that cannot be read ends the work for all."""
+    with served.room(len(files)):
+        async with served.deadline():
+            tasks = [asyncio.create_task(_judge(served, *each)) for each in enumerate(files)]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+async def _judge(served: Served, index: int, content: bytes) -> Prediction:
+    try:
+        return await served.judge(content)
+    except PhotoError as error:
+        raise Refusal(_status(error), f"{PHOTOS.takes.name}[{index}]: {error}") from None
+
+
+def _status(error: PhotoError) -> int:
+    if isinstance(error, PhotoTooLarge):
+        return 413
+    return 415 if isinstance(error, UnreadableFormat) else 422
+
+
+def _outputs(predictions: list[Prediction]) -> dict[str, Values]:
+    probabilities = np.empty((len(predictions), 10), np.float32)
+    for row, prediction in zip(probabilities, predictions, strict=True):
+        for guess in prediction.top:
+            row[guess.class_index] = guess.probability
+    return {
+        "label": [each.label for each in predictions],
+        "class_index": np.array([each.class_index for each in predictions], np.uint8),
+        "probabilities": probabilities,
+        "accepted": np.array([each.accepted for each in predictions], bool),
+        "warnings": ["\n".join(each.warnings) for each in predictions],
+    }
+
+
+async def _in_time(answer: Coroutine[Any, Any, T], microseconds: int) -> T:
+    """Return an answer; raise Refusal (504) if the client's own deadline comes first; 0: none."""
+    if not microseconds:
+        return await answer
+    try:
+        async with asyncio.timeout(microseconds / 1e6):
+            return await answer
+    except TimeoutError as error:
+        raise Refusal(504, f"no answer within the request's timeout, {microseconds} us") from error
+
+
+_ANSWERS: dict[str, Callable[[Request, Served], Awaitable[_Content]]] = {
+    IMAGES.name: answer_images,
+    PHOTOS.name: answer_photos,
+}
+MODELS: dict[str, Model[Any]] = {IMAGES.name: IMAGES, PHOTOS.name: PHOTOS}
+
+
+class Infer:
+    """The ASGI application of inference: without Starlette's responses, which cost more than it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an inference request."""
+        name = _model_name(scope["path_params"])
+        request = Request(scope, receive)
+        content, header_length = await _ANSWERS[name](request, scope["state"]["served"])
+        headers = [(b"vary", b"accept-encoding")]
+        if header_length is None:
+            headers.append((b"content-type", b"application/json"))
+        else:
+            headers.append((b"content-type", b"application/octet-stream"))
+            headers.append((_HEADER_LENGTH, b"%d" % header_length))
+        coding = best_coding(request.headers.get("accept-encoding", ""))
+        if coding is not None:
+            content = compressed(content, coding)
+            headers.append((b"content-encoding", coding.encode()))
+        headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+
+def _model_name(path: Mapping[str, str]) -> str:
+    """Return the model that a path names; raise Refusal (404) for others, and other versions."""
+    name, version = path["model"], path.get("version", VERSION)
+    if name not in MODELS:
+        raise Refusal(404, f"unknown model {name[:60]!r}; there are {' and '.join(MODELS)}")
+    if version != VERSION:
+        raise Refusal(404, f"{name} has no version {version[:20]!r}, only {VERSION}")
+    return name
+
+
+@lru_cache(maxsize=64)
+def best_coding(accepted: str) -> str | None:
+    """Return the coding, gzip or deflate, that a client's Accept-Encoding likes best, or None.
+
+    RFC 9110, section 12.5.3; what cannot be read of it counts as not said.
+    """
+    wishes = dict(_wishes(accepted))
+    others = wishes.get("*", 0.0)
+    quality = {coding: wishes.get(coding, others) for coding in ("gzip", "deflate")}
+    best = max(quality, key=quality.__getitem__)
+    return best if quality[best] > 0 and quality[best] >= wishes.get("identity", 0.0) else None
+
+
+def _wishes(accepted: str) -> Iterator[tuple[str, float]]:
+    for wish in accepted.lower().split(","):
+        coding, _, weight = wish.partition(";")
+        name, _, value = weight.partition("=")
+        with contextlib.suppress(ValueError):
+            yield coding.strip(), float(value) if name.strip() == "q" else 1.0
+
+
+def compressed(content: bytes, coding: str) -> bytes:
+    """Return a body in the coding gzip or deflate, which is zlib's format (RFC 9110, 8.4.1.2)."""
+    if coding == "gzip":
+        return gzip.compress(content, QUICK, mtime=0)
+    return zlib.compress(content, QUICK)
+
+
+# What there is, and whether it answers
 
 
 async def live(request: Request) -> Response:
+    """Say that the process answers."""
     return JSONResponse({"live": True})
 
 
 async def ready(request: Request) -> Response:
+    """Say whether requests are answered."""
     return JSONResponse({"live": True, "ready": True})
 
 
-async def infer(request: Request) -> Response:
-    """Answer an inference request."""
+async def model_ready(request: Request) -> Response:
+    """Say whether requests to a model are answered."""
+    return JSONResponse({"name": _model_name(request.path_params), "ready": True})
+
+
+async def describe_server(request: Request) -> Response:
+    """Say what answers, and which extensions of the protocol it has."""
+    version = metadata.version("fmnist")
+    return JSONResponse(
+        {"name": "fmnist", "version": version, "extensions": ["binary_tensor_data"]}
+    )
+
+
+async def describe_model(request: Request) -> Response:
+    """Say what a model takes and gives."""
     served: Served = request.state.served
-    body = await read_body(request, served.settings)
-    asked = decode_request(body, request.headers.get("inference-header-content-length"))
-    logits = await served.logits(asked.images)
-    content, header_length = encode_response(asked, logits)
-    headers = (
-        {} if header_length is None else {"Inference-Header-Content-Length": str(header_length)}
-    )
-    return Response(
-        content,
-        headers=headers,
-        media_type="application/json" if header_length is None else "application/octet-stream",
+    model = MODELS[_model_name(request.path_params)]
+    run = served.settings.model is not None and os.path.isdir(served.settings.model)
+    return JSONResponse(
+        {
+            "name": model.name,
+            "versions": [VERSION],
+            "platform": "fmnist_run" if run else "onnx_onnxv1",
+            "inputs": [_described(model.takes)],
+            "outputs": [_described(tensor) for tensor in model.gives],
+        }
     )
 
 
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+
+
+_MODEL, _VERSIONED = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+
+# The busiest first: a router tries them one after the other.
 ROUTES = [
-    Route("/v2/models/fmnist/infer", infer, methods=["POST"]),
+    *(Route(f"{path}/infer", Infer(), methods=["POST"]) for path in (_MODEL, _VERSIONED)),
     Route("/v2/health/live", live),
     Route("/v2/health/ready", ready),
+    *(Route(f"{path}/ready", model_ready) for path in (_MODEL, _VERSIONED)),
+    *(Route(path, describe_model) for path in (_MODEL, _VERSIONED)),
+    *(Route(path, describe_server) for path in ("/v2", "/v2/")),
 ]

@@ -2,25 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.answers import Heat, draw_heat, load_heat
 from fmnist.classifier import Classifier, Prediction
 from fmnist.environment import physical_cores
+from fmnist.errors import MissingExtra
 from fmnist.photos import Limits, prepare
 from fmnist.photos.pool import photo_threads
 from fmnist.serving.batching import Batcher
+from fmnist.serving.metrics import Metrics
 from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import Settings
-
-if TYPE_CHECKING:
-    from fmnist.photos import Prepared
 
 T = TypeVar("T")
 
@@ -30,52 +30,104 @@ class Served:
     """A classifier that many requests share; of one event loop."""
 
     classifier: Classifier
+    heat: Heat
     batcher: Batcher
-    workers: ThreadPoolExecutor
+    workers: ThreadPoolExecutor  # that prepare pictures
+    cores: int  # how many they are
     settings: Settings
-    in_hand: int = 0  # pictures that wait or are being prepared
+    metrics: Metrics
+    of_run: bool  # then only the batcher's thread may ask the network
+    pictures: int = 0  # whose requests are being answered, waiting ones included
 
     async def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (n, 10) of images (n, 28, 28) uint8; raise Refusal."""
-        return await self._in_time(self.batcher.ask(images))
+        async with self.deadline():
+            return await self.batcher.ask(images)
 
     async def predict(self, content: bytes) -> Prediction:
         """Return what is to be said of a picture's file; raise PhotoError and Refusal."""
-        return await self._in_time(self._predict(content))
+        with self.room(1):
+            async with self.deadline():
+                return await self.judge(content)
 
-    async def _predict(self, content: bytes) -> Prediction:
-        photo = await self._prepared(content)
-        views = self.classifier.views(photo)
-        return self.classifier.answer(photo, await self.batcher.ask(views))
+    @contextlib.contextmanager
+    def room(self, pictures: int) -> Iterator[None]:
+        """Hold places for the pictures of one request; raise Refusal (503) where there are none.
 
-    async def _prepared(self, content: bytes) -> "Prepared":
-        limits = Limits(file_bytes=self.settings.body_bytes, pixels=self.settings.pixels)
-        return await self.in_worker(partial(prepare, content, limits))
-
-    async def in_worker(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, done off the event loop; raise Refusal where too many wait."""
-        if self.in_hand >= self.settings.waiting_photos + physical_cores():
-            raise overloaded("too many pictures wait")
-        self.in_hand += 1
+        A server with nothing to do takes any request, however few places it has.
+        """
+        self.check_room(pictures)
+        self._hold(pictures)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.workers, work)
+            yield
         finally:
-            self.in_hand -= 1
+            self._hold(-pictures)
 
-    async def _in_time(self, answer: "asyncio._CoroutineLike[T]") -> T:
+    def _hold(self, pictures: int) -> None:
+        self.pictures += pictures
+        self.metrics.waiting("photos", max(0, self.pictures - self.cores))
+
+    def check_room(self, pictures: int = 1) -> None:
+        """Raise Refusal (503) where `room` would: before a body is read for nothing."""
+        places = self.settings.waiting_photos + self.cores
+        if self.pictures and self.pictures + pictures > places:
+            raise overloaded("too many pictures wait")
+
+    @contextlib.asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Raise Refusal (504) where the block takes longer than a request may."""
         seconds = self.settings.deadline_seconds
         try:
-            return await asyncio.wait_for(answer, seconds)
+            async with asyncio.timeout(seconds):
+                yield
         except TimeoutError as error:
             raise Refusal(504, f"no answer within {seconds:g} seconds; try again later") from error
 
+    async def judge(self, content: bytes) -> Prediction:
+        """Return what is to be said of a picture's file; within `room`. Raises PhotoError."""
+        limits = Limits(file_bytes=self.settings.body_bytes, pixels=self.settings.pixels)
+        photo = await self.in_worker(partial(prepare, content, limits))
+        logits = await self.batcher.ask(self.classifier.views(photo))
+        answer = self.classifier.answer(photo, logits)
+        self.metrics.predicted(answer.label, answer.accepted)
+        return answer
+
+    async def explained(self, answer: Prediction) -> NDArray[np.uint8]:
+        """Return a photo (h, w, 3) with what its answer rests on drawn over it; within `room`."""
+        find = partial(self.heat, answer.image, answer.class_index)
+        heat = await (self.batcher.do(find) if self.of_run else self.in_worker(find))
+        drawn = await self.in_worker(partial(draw_heat, answer, lambda image, index: heat))
+        assert drawn is not None  # every picture of a file has the steps it is drawn on
+        return drawn
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, done off the event loop; within `room`.
+
+        Work that has not begun when its request ends is dropped.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.workers, work)
+
 
 @contextlib.contextmanager
-def open_served(classifier: Classifier, settings: Settings) -> Iterator[Served]:
+def open_served(
+    classifier: Classifier, settings: Settings, metrics: Metrics | None = None
+) -> Iterator[Served]:
     """Lend a classifier to requests, with the threads that work for them."""
-    with photo_threads(physical_cores()) as workers:
-        batcher = Batcher(classifier.logits, settings.waiting_tensors)
+    metrics = metrics or Metrics()
+    of_run = settings.model is not None and settings.model.is_dir()
+    cores = physical_cores()
+    with photo_threads(cores) as workers:
+        batcher = Batcher(classifier.logits, settings.waiting_tensors, metrics)
+        heat = _heat(classifier, settings)
         try:
-            yield Served(classifier, batcher, workers, settings)
+            yield Served(classifier, heat, batcher, workers, cores, settings, metrics, of_run)
         finally:
             batcher.close()
+
+
+def _heat(classifier: Classifier, settings: Settings) -> Heat:
+    """Return what explains answers; a run without the extra `explain` is asked by covering."""
+    try:
+        return load_heat(classifier, settings.model)
+    except MissingExtra:
+        return load_heat(classifier)

@@ -1,23 +1,58 @@
-"""The server process: its socket, its protocol's deadlines, its workers, its end."""
+"""One server process: it loads the model, answers, and ends when it is told to."""
 
+import contextlib
+import os
 import signal
 import socket
-from functools import partial
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TypeAlias
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from starlette.types import ASGIApp
 
-from fmnist.errors import RunError
+from fmnist.answers import load_classifier
+from fmnist.serving import logs
 from fmnist.serving.app import create_app
+from fmnist.serving.identity import Identity, identify
 from fmnist.serving.settings import Settings
 
+# How long requests that do not finish, and then threads that do not end, may hold a server up.
+GRACE_SECONDS = 2.0
+OPEN_FILES = 65_536  # each connection is one; systems allow 1,024 unless asked
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are finished first."""
-    config = uvicorn.Config(
-        partial(create_app, settings),
-        factory=True,
-        workers=settings.workers,
+Announce: TypeAlias = Callable[[Identity], None]
+
+
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    announce: Announce,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> None:
+    """Serve until one of `signals` comes; requests in flight are finished first.
+
+    `announce` is called once, when the server answers. Raises ModelError, RunError and MissingExtra
+    where the model cannot be loaded, and SystemExit(0) where a signal came before it was.
+    """
+    logs.configure()
+    _allow_many_connections()
+    with _ending(settings.stop_seconds, signals) as ending:
+        classifier = load_classifier(settings.model, threads=1)
+        identity = identify(classifier, settings.model)
+        server = _Server(configured(create_app(settings, classifier), settings))
+        server.on_answering = lambda: announce(identity)
+        ending.server = server
+        server.run([listener])
+    logs.event("stopped")
+    logs.flush()
+
+
+def configured(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn runs an application for us."""
+    return uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -26,22 +61,75 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         lifespan="on",
         timeout_graceful_shutdown=round(settings.stop_seconds),
     )
-    # uvicorn raises the signal that ended it again, for whom this would be a failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    if settings.workers > 1:
-        Multiprocess(config, [listener]).run()
-    else:
-        uvicorn.Server(config).run([listener])
 
 
-def open_listener(settings: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say; raise RunError where it cannot."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which says when it answers and leaves signals to us."""
+
+    on_answering: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            self.on_answering()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Change nothing: uvicorn would raise the signal that ended it again, as a failure."""
+        yield
+
+
+class _Ending:
+    """What signals do: the first asks the server to finish, another Ctrl-C ends it at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.server: uvicorn.Server | None = None  # None: the model is being loaded
+        self._seconds = seconds
+        self._asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self._asked:
+            if number == signal.SIGINT:
+                _exit(128 + number)
+            return
+        self._asked = True
+        logs.event("stopping", signal=signal.Signals(number).name)
+        if self.server is None:
+            raise SystemExit(0)
+        self.server.should_exit = True
+        # A request that is stuck in a thread can be neither finished nor cancelled.
+        watchdog = threading.Timer(self._seconds + GRACE_SECONDS, _exit, (0,))
+        watchdog.daemon = True
+        watchdog.start()
+
+
+def _exit(status: int) -> None:
+    """End the process now, whatever its threads do."""
+    logs.event("ended before all requests were answered")
+    logs.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def _ending(seconds: float, signals: Sequence[signal.Signals]) -> Iterator[_Ending]:
+    ending = _Ending(seconds)
+    before = {number: signal.signal(number, ending) for number in signals}
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise RunError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); "
-            "name another with --port"
-        ) from error
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _allow_many_connections() -> None:
+    """Let this process have as many open files as the system grants without asking."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

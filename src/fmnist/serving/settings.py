@@ -1,11 +1,15 @@
 """What an operator decides about a server, with the limits that keep it up."""
 
 import ipaddress
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from fmnist.errors import RunError
+
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # what a Bearer header can hold: RFC 6750, 2.1
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")  # of a host, without a port
 
 
 class MetricsChoice(StrEnum):
@@ -20,32 +24,46 @@ class MetricsChoice(StrEnum):
 class Settings:
     """A server's settings; the defaults are those of `fmnist serve`.
 
-    Raises RunError where they would open the server to a network without a token.
+    Raises RunError where they would open the server to a network without a token, or the token or
+    a name could never be sent by a client.
     """
 
     model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
     allowed_hosts: tuple[str, ...] = ()  # names for the Host header besides the addresses
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     insecure: bool = False  # other machines may ask without a token
     metrics: MetricsChoice = MetricsChoice.token
     workers: int = 1  # processes
     access_log: bool = True  # a line a request on stderr
 
+    proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+    connections: int = 4096  # open at once, each worker; of more, the one that waits longest is cut
     body_bytes: int = 20 * 2**20  # of a request's body, before and after decompression
+    arriving_bytes: int = 256 * 2**20  # of all bodies that are arriving at once, each worker
     pixels: int = 50_000_000  # of one picture, by its header
     files: int = 16  # pictures in one request
     images: int = 256  # 28x28 images in one request of the protocol
     waiting_tensors: int = 1024  # requests that wait for the network, each worker
     waiting_photos: int = 32  # pictures that wait to be prepared, each worker
     rate: float = 0.0  # requests a second of one client's address, each worker; 0: no limit
+    burst: int = 20  # requests that an address may send at once before its rate counts
     deadline_seconds: float = 10.0  # from a whole request to its answer
     header_seconds: float = 10.0  # from a request's first byte to the end of its headers
     body_seconds: float = 30.0  # from there to the end of its body
+    idle_seconds: float = 75.0  # between two requests of a connection
     stop_seconds: float = 25.0  # for requests in flight when the server is told to stop
 
     def __post_init__(self) -> None:
+        if self.token is not None and not TOKEN.fullmatch(self.token):
+            raise RunError(
+                "the token must be 16 to 512 letters, digits or -._~+/= ; to make one, run: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+        for name in self.allowed_hosts:
+            if not NAME.fullmatch(name):
+                raise RunError(f"{name!r} is no host name; write it without http:// and port")
         if not is_loopback(self.host) and not (self.token or self.insecure):
             raise RunError(
                 f"{self.host} can be reached from other machines: name a secret (--token, or "

@@ -1,42 +1,377 @@
-"""The messages of the Open Inference Protocol as numpy arrays, JSON or binary."""
+"""The messages of the Open Inference Protocol, version 2: as JSON, or with tensors in binary.
 
+Binary tensors follow the JSON, in its order, little-endian; the header Inference-Header-Content-
+Length says where they begin. In binary an element of BYTES has its length before it, in 4 bytes; in
+JSON it is a string, in base64 where it is a file.
+"""
+
+import base64
 import json
+import struct
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.serving.refusal import Refusal
+
+T = TypeVar("T", bound=Sized)
+Buffer: TypeAlias = "bytes | memoryview"
+Values: TypeAlias = "NDArray[Any] | Sequence[str]"  # of a tensor; strings are BYTES
+
+BYTES_OF_LENGTH = struct.Struct("<I")
+SIDE = 28  # px
+IMAGE = SIDE * SIDE  # bytes
+DIGITS = 18  # of a length; no body is longer
+SPARE = 1000  # values of a message's JSON besides those of its tensor
+
+
+class Tensor(NamedTuple):
+    """What a model takes or gives."""
+
+    name: str
+    datatype: str  # as the protocol names it
+    shape: tuple[int, ...]  # -1: of any length
+
 
 @dataclass(frozen=True)
-class Asked:
-    images: NDArray[np.uint8]
+class Model(Generic[T]):
+    """A model as the protocol sees it: one input, which becomes a T, and its outputs.
+
+    `from_json` and `from_binary` take an input's data and its number of elements, `from_raw` a body
+    that is nothing but data; all raise Refusal. `values` are the numbers or strings of an element.
+    """
+
+    name: str
+    takes: Tensor
+    gives: tuple[Tensor, ...]
+    values: int
+    from_json: Callable[[Any, int], T]
+    from_binary: Callable[[Buffer, int], T]
+    from_raw: Callable[[bytes], T]
+
+
+class Wanted(NamedTuple):
+    """An output that a request asks for."""
+
+    tensor: Tensor
     binary: bool
+
+
+class Asked(NamedTuple, Generic[T]):
+    """An inference request; the number of elements is that of `elements`."""
+
+    elements: T
+    wanted: Sequence[Wanted]  # in the order asked for
     id: str | None = None
+    microseconds: int = 0  # the client's own deadline; 0: none
 
 
-def decode_request(body: bytes, header_length: str | None) -> Asked:
-    if header_length is None:
-        message = json.loads(body)
-        tensor = message["inputs"][0]
-        data = np.asarray(tensor["data"], np.uint8).reshape(tensor["shape"])
-        return Asked(data, False, message.get("id"))
-    n = int(header_length)
-    message = json.loads(body[:n])
-    tensor = message["inputs"][0]
-    return Asked(
-        np.frombuffer(body[n:], np.uint8).reshape(tensor["shape"]), True, message.get("id")
-    )
+def malformed(message: str) -> Refusal:
+    """Return the refusal of a message that is not as the protocol has it."""
+    return Refusal(400, message)
 
 
-def encode_response(asked: Asked, logits: NDArray[np.float32]) -> tuple[bytes, int | None]:
-    output: dict[str, Any] = {"name": "logits", "datatype": "FP32", "shape": list(logits.shape)}
-    message = {"model_name": "fmnist", "model_version": "1", "outputs": [output]}
+# Requests
+
+
+def decode_request(body: bytes, header_length: str | None, model: Model[T], most: int) -> Asked[T]:
+    """Return what a request asks a model; at most `most` elements. Raises Refusal (400).
+
+    `header_length` is the header Inference-Header-Content-Length: the bytes of JSON at the start of
+    a body that ends with binary tensors; 0: there is nothing but the input's data.
+    """
+    length = None if header_length is None else _length(header_length, len(body))
+    if length == 0:
+        return _raw(body, model, most)
+    message = _object(_parsed(body[:length], most * model.values + SPARE), "the request")
+    parameters = _parameters(message, "the request")
+    name = message.get("id")
+    if name is not None and not isinstance(name, str):
+        raise malformed("id must be a string")
+    _natural(parameters, "priority")  # all are answered in the order they came
+    wanted = _wanted(message.get("outputs"), model, _flag(parameters, "binary_data_output", False))
+    binary = memoryview(b"" if length is None else body)[length:]
+    elements = _elements(_only_input(message, model), binary, model, most)
+    return Asked(elements, wanted, name, _natural(parameters, "timeout"))
+
+
+def _length(header: str, most: int) -> int:
+    if not (header.isascii() and header.isdigit()) or len(header) > DIGITS or int(header) > most:
+        raise malformed(
+            f"Inference-Header-Content-Length must be 0..{most}, the bytes of the body, "
+            f"not {header[:20]!r}"
+        )
+    return int(header)
+
+
+def _raw(body: bytes, model: Model[T], most: int) -> Asked[T]:
+    """Return the request of a body without JSON; all outputs are wanted in binary, as Triton's."""
+    elements = model.from_raw(body)
+    _check_number(len(elements), model, most)
+    return Asked(elements, [Wanted(tensor, True) for tensor in model.gives])
+
+
+def _refuse_constant(name: str) -> None:
+    raise malformed(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _parsed(text: bytes, most: int) -> Any:
+    """Return what JSON says; of more than `most` values nothing is read, not to fill the memory."""
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > most:
+        raise malformed(f"the JSON has more than {most:,} values; ask about fewer at a time")
+    try:
+        return _DECODER.decode(text.decode())
+    except RecursionError as error:
+        raise malformed("the JSON is nested too deeply") from error
+    except ValueError as error:  # no UTF-8, no JSON, or a number of too many digits
+        raise malformed(f"the request is not JSON: {error}") from error
+
+
+def _only_input(message: dict[str, Any], model: Model[T]) -> dict[str, Any]:
+    inputs = message.get("inputs")
+    if not isinstance(inputs, list):
+        raise malformed(f"inputs must be a list of one tensor, {model.takes.name!r}")
+    for each in inputs:
+        name = _object(each, "an input").get("name")
+        if name != model.takes.name:
+            raise malformed(
+                f"unknown input {_shown(name)}; {model.name} takes {model.takes.name!r}"
+            )
+    if len(inputs) != 1:
+        raise malformed(f"inputs must name {model.takes.name!r} once, not {len(inputs)} times")
+    only: dict[str, Any] = inputs[0]
+    return only
+
+
+def _elements(tensor: dict[str, Any], binary: Buffer, model: Model[T], most: int) -> T:
+    """Return the input's data; raise Refusal where it is not as described."""
+    name, datatype, _ = model.takes
+    if tensor.get("datatype") != datatype:
+        raise malformed(f"{name!r} must be {datatype}, not {_shown(tensor.get('datatype'))}")
+    number = _number(tensor.get("shape"), model, most)
+    parameters = _parameters(tensor, repr(name))
+    _refuse_shared_memory(parameters)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if binary:
+            raise malformed("bytes follow the JSON, but no input has a binary_data_size")
+        return model.from_json(tensor.get("data"), number)
+    if "data" in tensor:
+        raise malformed(f"{name!r} has both data and a binary_data_size")
+    if type(size) is not int or size != len(binary):
+        raise malformed(
+            f"binary_data_size of {name!r} is {_shown(size)}, and {len(binary)} bytes follow the "
+            "JSON; Inference-Header-Content-Length says where it ends"
+        )
+    return model.from_binary(binary, number)
+
+
+def _number(shape: Any, model: Model[T], most: int) -> int:
+    """Return how many elements a shape has; the rest of it must be the model's."""
+    wanted = model.takes.shape
+    if not isinstance(shape, list) or len(shape) != len(wanted) or set(map(type, shape)) != {int}:
+        raise malformed(f"the shape of {model.takes.name!r} must be {list(wanted)}")
+    if any(size != right for size, right in zip(shape[1:], wanted[1:], strict=True)):
+        raise malformed(f"the shape of {model.takes.name!r} must be {list(wanted)}")
+    _check_number(shape[0], model, most)
+    number: int = shape[0]
+    return number
+
+
+def _check_number(number: int, model: Model[Any], most: int) -> None:
+    if not 1 <= number <= most:
+        raise malformed(f"{model.takes.name!r} must be 1..{most} at a time; split the request")
+
+
+def _wanted(outputs: Any, model: Model[Any], binary: bool) -> Sequence[Wanted]:
+    """Return the outputs asked for, or all of them; `binary` is for those that do not say."""
+    if not outputs and isinstance(outputs, list | None):
+        return [Wanted(tensor, binary) for tensor in model.gives]
+    if not isinstance(outputs, list):
+        raise malformed("outputs must be a list")
+    known = {tensor.name: tensor for tensor in model.gives}
+    wanted = {}
+    for each in outputs:
+        name = _object(each, "an output").get("name")
+        if not isinstance(name, str) or name not in known:
+            raise malformed(f"unknown output {_shown(name)}; {model.name} gives {', '.join(known)}")
+        if name in wanted:
+            raise malformed(f"output {name!r} is asked for twice")
+        parameters = _parameters(each, repr(name))
+        _refuse_shared_memory(parameters)
+        if parameters.get("classification"):
+            raise malformed("the classification extension is not offered; ask for 'probabilities'")
+        wanted[name] = Wanted(known[name], _flag(parameters, "binary_data", binary))
+    return list(wanted.values())
+
+
+def _refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
+    if "shared_memory_region" in parameters:
+        raise malformed("shared memory is not offered; send and take the data in the message")
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise malformed(f"{what} must be a JSON object")
+    return value
+
+
+def _parameters(holder: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return the parameters of a message or tensor; each is a string, a number or a boolean."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    for value in _object(parameters, f"the parameters of {what}").values():
+        if isinstance(value, list | dict):
+            raise malformed(f"the parameters of {what} must be strings, numbers or booleans")
+    result: dict[str, Any] = parameters
+    return result
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise malformed(f"{name} must be true or false")
+    return value
+
+
+def _natural(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise malformed(f"{name} must be a whole number from 0")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """Return what a client sent, fit for one line of a message."""
+    return repr(value)[:60]
+
+
+# Images: UINT8 [-1, 28, 28]
+
+
+def images_from_binary(content: Buffer, number: int) -> NDArray[np.uint8]:
+    """Return images (n, 28, 28) of their bytes, row by row."""
+    if len(content) != number * IMAGE:
+        raise malformed(f"{number} images have {number * IMAGE} bytes, not {len(content)}")
+    return np.frombuffer(content, np.uint8).reshape(number, SIDE, SIDE)
+
+
+def images_from_raw(content: bytes) -> NDArray[np.uint8]:
+    """Return as many images (n, 28, 28) as there are in a body."""
+    if not content or len(content) % IMAGE:
+        raise malformed(f"the body must be images of {IMAGE} bytes each, not {len(content)} bytes")
+    return images_from_binary(content, len(content) // IMAGE)
+
+
+def images_from_json(data: Any, number: int) -> NDArray[np.uint8]:
+    """Return images (n, 28, 28) of numbers, nested as the shape says or one after the other."""
+    pixels = _flat(data, (number, SIDE, SIDE))
+    if not set(map(type, pixels)) <= {int}:
+        raise malformed("the data must be whole numbers 0..255")
+    try:
+        return np.frombuffer(bytes(pixels), np.uint8).reshape(number, SIDE, SIDE)
+    except ValueError as error:
+        raise malformed("the data must be whole numbers 0..255") from error
+
+
+def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Return the values of nested or flat data in their order; raise Refusal for other numbers."""
+    if not isinstance(data, list):
+        raise malformed("the input needs data, a list, or a binary_data_size")
+    if data and isinstance(data[0], list):
+        for length in shape[1:]:
+            if not all(isinstance(each, list) and len(each) == length for each in data):
+                raise malformed(f"the data are nested otherwise than the shape {list(shape)}")
+            data = list(chain.from_iterable(data))
+    total = int(np.prod(shape))
+    if len(data) != total:
+        raise malformed(f"the shape {list(shape)} has {total} values, and the data {len(data)}")
+    return data
+
+
+# Files: BYTES [-1]
+
+
+def files_from_binary(content: Buffer, number: int) -> list[bytes]:
+    """Return the files of a tensor; each has its length before it."""
+    files, at = [], 0
+    while at < len(content):
+        if len(files) == number or at + BYTES_OF_LENGTH.size > len(content):
+            break
+        (length,) = BYTES_OF_LENGTH.unpack_from(content, at)
+        start = at + BYTES_OF_LENGTH.size
+        at = start + length
+        files.append(bytes(content[start:at]))
+    if len(files) != number or at != len(content):
+        raise malformed(
+            f"the binary data are not {number} elements, each behind its length in 4 bytes"
+        )
+    return files
+
+
+def files_from_raw(content: bytes) -> list[bytes]:
+    """Return a body as the one file that it is."""
+    return [content]
+
+
+def files_from_json(data: Any, number: int) -> list[bytes]:
+    """Return the files of strings in base64: JSON has no bytes."""
+    files = []
+    for index, text in enumerate(_flat(data, (number,))):
+        try:
+            files.append(base64.b64decode(text, validate=True))
+        except (TypeError, ValueError) as error:  # binascii.Error is a ValueError
+            raise malformed(f"data[{index}] is not a string in base64") from error
+    return files
+
+
+# Responses
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_response(
+    model: Model[Any], version: str, asked: Asked[Any], outputs: Mapping[str, Values]
+) -> tuple[bytes, int | None]:
+    """Return a response's body, and how long its JSON is where binary tensors follow it."""
+    described, binary = [], []
+    for tensor, as_binary in asked.wanted:
+        values = outputs[tensor.name]
+        told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype}
+        told["shape"] = [len(values), *tensor.shape[1:]]
+        if as_binary:
+            binary.append(_as_bytes(values))
+            told["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            told["data"] = _as_json(values)
+        described.append(told)
+    message: dict[str, Any] = {"model_name": model.name, "model_version": version}
     if asked.id is not None:
         message["id"] = asked.id
-    if not asked.binary:
-        output["data"] = logits.ravel().tolist()
-        return json.dumps(message).encode(), None
-    output["parameters"] = {"binary_data_size": logits.nbytes}
-    head = json.dumps(message).encode()
-    return head + logits.tobytes(), len(head)
+    head = _encode({**message, "outputs": described}).encode()
+    return (b"".join((head, *binary)), len(head)) if binary else (head, None)
+
+
+def _as_bytes(values: Values) -> bytes:
+    if isinstance(values, np.ndarray):
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    texts = [text.encode() for text in values]
+    return b"".join(part for text in texts for part in (BYTES_OF_LENGTH.pack(len(text)), text))
+
+
+def _as_json(values: Values) -> list[Any]:
+    """Return values in one list; float32 as the shortest numbers that are read as the same ones."""
+    if not isinstance(values, np.ndarray):
+        return list(values)
+    if values.dtype == np.float32:
+        return [float(text) for text in values.ravel().astype(str).tolist()]
+    result: list[Any] = values.ravel().tolist()
+    return result
