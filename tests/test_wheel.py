@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from installed import ROOT, Installed
+
 SHARED = ROOT.parent / "shared"
 KEYS = ["path", "label", "class_index", "probability", "accepted", "top", "warnings"]
-
-
-class Installed:
-    """An environment with the wheel and what it depends on, nothing else."""
-
-    def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=True)
-        scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
-        self.python, self.fmnist = scripts / "python", scripts / "fmnist"
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        wheels = folder / "wheels"
-        pip = [str(self.python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
-        (self.wheel,) = wheels.glob("*.whl")
-        subprocess.run([*pip, "install", *constraints, self.wheel], check=True)
-
-    def run(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run the program as a user would, in an empty folder."""
-        return subprocess.run(
-            [str(self.fmnist), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            timeout=600,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "FMNIST_OFFLINE": "1"},
-        )
 
 
 @pytest.fixture(scope="module")

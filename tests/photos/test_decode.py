@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageDraw, features
 
-from fmnist.errors import PhotoError
+from fmnist.errors import PhotoError, PhotoTooLarge
 from fmnist.photos import decode
 from fmnist.photos.decode import SIDE, Limits, Picture, Source, read_picture
 
@@ -359,7 +360,8 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     for width, height in ((30_000, 30_000), (10_000, 10_000), (2**31 - 1, 2**31 - 1)):
         content = png(width, height, chunk(b"IDAT", zlib.compress(bytes(2**20))))
         resident, start = peak_mib(), time.thread_time()
-        assert "too large" in refusal(content)
+        with pytest.raises(PhotoTooLarge, match="too large"):
+            read_picture(content)
         assert time.thread_time() - start < 0.1
         assert peak_mib() - resident < 20
 
@@ -630,3 +632,35 @@ def outcome(source: Source) -> bytes | str:
         return read_picture(source).pixels.tobytes()
     except PhotoError as error:
         return str(error)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(1, 80 * 60), (80 * 60, 80 * 60), (80 * 60 + 40 * 30, 80 * 60 + 40 * 30)],
+)
+def test_threads_together_decode_as_many_pixels_as_there_is_memory_for(
+    limit: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, now, most, load = threading.Lock(), 0, 0, decode._load
+
+    def watched(image: Image.Image) -> None:
+        nonlocal now, most
+        pixels = image.width * image.height
+        with counting:
+            now += pixels
+            most = max(most, now)
+        time.sleep(0.01)
+        try:
+            load(image)
+        finally:
+            with counting:
+                now -= pixels
+
+    small, large = saved(garment(40, 30), "PNG"), saved(garment(80, 60), "PNG")
+    sources: list[Source] = [large, small, large[: len(large) // 2], small, small, large] * 3
+    alone = [outcome(source) for source in sources]
+    monkeypatch.setattr(decode, "_load", watched)
+    monkeypatch.setattr(decode, "AT_ONCE", limit)
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(outcome, sources)) == alone
+    assert (most, now) == (expected, 0)

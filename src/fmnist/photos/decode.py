@@ -31,6 +31,7 @@ BLOCK = (
 )  # bytes between looks at the clock: some 100 JPEG scans, each of all 50 million pixels
 OFFSETS = 2**20  # bytes of strip or tile offsets in a TIFF: 262,144 of the usual ones
 TILE = 2**24  # pixels in one tile of a TIFF
+AT_ONCE = 2**26  # pixels that all threads together decode at a time: a WebP needs 16 bytes for each
 
 _SIGNATURES = {  # what is read; the rest of what Pillow knows never sees a byte
     "JPEG": rb"\xff\xd8\xff",  # and MPO, a JPEG with others behind it, as phones write it
@@ -101,7 +102,9 @@ def read_picture(source: Source, limits: Limits = Limits()) -> Picture:
     except PhotoError as refusal:
         raise type(refusal)(f"{subject(source)} {refusal}") from refusal.__cause__
     except Exception as error:  # damage makes decoders raise nearly anything, MemoryError too
-        raise PhotoError(f"{subject(source)} {_fault(error, kind)}") from error
+        by_pixels = isinstance(error, Image.DecompressionBombError)
+        refusal_of = PhotoTooLarge if by_pixels else PhotoError
+        raise refusal_of(f"{subject(source)} {_fault(error, kind)}") from error
 
 
 def subject(source: Source) -> str:
@@ -225,7 +228,28 @@ def _decode(content: bytes, kind: str, limits: Limits) -> Picture:
     image = _opened(content, kind, limits)
     several = kind != "JPEG" and getattr(image, "is_animated", False)  # behind a JPEG is its depth
     image.draft(None, _fitted(image.size))  # a JPEG is decoded at a half, a quarter or an eighth
-    return _picture(image, (_FIRST_FRAME,) if several else ())
+    with _turn(image.width * image.height):
+        return _picture(image, (_FIRST_FRAME,) if several else ())
+
+
+_next = threading.Lock()  # held by who waits for memory: a large picture is not passed for ever
+_memory = threading.Condition()
+_decoded = 0  # pixels, now
+
+
+@contextlib.contextmanager
+def _turn(pixels: int) -> Iterator[None]:
+    """Wait until what other threads decode leaves memory for so many pixels, and take it."""
+    global _decoded
+    with _next, _memory:
+        _memory.wait_for(lambda: _decoded == 0 or _decoded + pixels <= AT_ONCE)
+        _decoded += pixels
+    try:
+        yield
+    finally:
+        with _memory:
+            _decoded -= pixels
+            _memory.notify()
 
 
 def _opened(content: bytes, kind: str, limits: Limits) -> Image.Image:

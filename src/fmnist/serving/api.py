@@ -18,10 +18,10 @@ from PIL import Image
 
 from fmnist import answers
 from fmnist.classifier import Prediction
-from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
+from fmnist.errors import PhotoError
 from fmnist.serving.bodies import read_body
 from fmnist.serving.forms import FORM, FormFile, form_files
-from fmnist.serving.refusal import Refusal
+from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.schema import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.served import Served
 
@@ -43,7 +43,7 @@ class Wanted:
 async def about(request: Request) -> Response:
     """Say what answers, with its classes and limits."""
     served: Served = request.state.served
-    return _json(_about(served))
+    return _response(json.dumps(_about(served)))
 
 
 @router.post(
@@ -117,26 +117,28 @@ async def _answers(served: Served, files: list[FormFile], wanted: Wanted) -> Res
     finally:
         for task in tasks:
             task.cancel()
-    content = {"predictions": [answer for answer, _ in told]}
+    predictions = f"[{', '.join(answer for answer, _ in told)}]"
     faults = [fault for _, fault in told if fault is not None]
     if len(faults) < len(files):
-        return _json(content)
-    return _json({"error": str(faults[0]), **content}, _status(faults[0]))
+        return _response(f'{{"predictions": {predictions}}}')
+    error = json.dumps(str(faults[0]))
+    return _response(f'{{"error": {error}, "predictions": {predictions}}}', status_of(faults[0]))
 
 
-async def _answer(
-    served: Served, file: FormFile, wanted: Wanted
-) -> tuple[dict[str, Any], PhotoError | None]:
-    """Return what is said of a file as JSON has it, with the reason where it cannot be read."""
+async def _answer(served: Served, file: FormFile, wanted: Wanted) -> tuple[str, PhotoError | None]:
+    """Return as JSON what is said of a file, with the reason where it cannot be read.
+
+    Each answer is written by itself: the pictures of all at once would hold up the event loop.
+    """
     try:
         prediction = await served.judge(file.content)
     except PhotoError as error:  # anew: its traceback holds the picture
         fault = type(error)(str(error))
-        return answers.to_json(file.name, fault), fault
+        return json.dumps(answers.to_json(file.name, fault)), fault
     told = answers.to_json(file.name, prediction, wanted.top)
     if steps := await _steps(served, prediction, wanted):
         told["steps"] = steps
-    return told, None
+    return json.dumps(told), None
 
 
 async def _steps(served: Served, answer: Prediction, wanted: Wanted) -> dict[str, str]:
@@ -156,13 +158,6 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png", compress_level=1)  # smaller would take far longer
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _status(fault: PhotoError) -> int:
-    """Return the HTTP status of a picture that cannot be read."""
-    if isinstance(fault, PhotoTooLarge):
-        return 413
-    return 415 if isinstance(fault, UnreadableFormat) else 422
 
 
 def _about(served: Served) -> dict[str, Any]:
@@ -188,7 +183,7 @@ def _about(served: Served) -> dict[str, Any]:
     }
 
 
-def _json(content: object, status: int = 200) -> Response:
-    """Return an answer in ASCII: a file's name, whatever it holds, does nothing to a terminal."""
+def _response(text: str, status: int = 200) -> Response:
+    """Return JSON as an answer; it is ASCII, so that a file's name does nothing to a terminal."""
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return Response(json.dumps(content), status, headers)
+    return Response(text, status, headers)

@@ -1,18 +1,18 @@
 """The application: its doors (page, JSON API, protocol) behind one gate."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fmnist.answers import load_classifier
 from fmnist.classifier import Classifier
@@ -21,12 +21,13 @@ from fmnist.serving.gate import Gate
 from fmnist.serving.identity import identify
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.pages import page_routes
+from fmnist.serving.protocol_openapi import openapi_paths
 from fmnist.serving.refusal import Refusal
 from fmnist.serving.served import open_served
-from fmnist.serving.settings import MetricsChoice, Settings
+from fmnist.serving.settings import Settings
 
 
-def create_app(settings: Settings, classifier: Classifier | None = None) -> ASGIApp:
+def create_app(settings: Settings, classifier: Classifier | None = None) -> Gate:
     """Return the ASGI application; it loads the model of the settings now unless one is given.
 
     Raises ModelError, RunError and MissingExtra where that model cannot be loaded.
@@ -34,11 +35,51 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> ASGI
     ready = classifier or load_classifier(settings.model, threads=1)
     metrics = Metrics()
     metrics.model(*identify(ready, settings.model))
+    routes = (
+        *protocol.ROUTES,
+        *page_routes(),
+        Route("/metrics", partial(_show_metrics, metrics)),
+    )
+    json_api = _json_api(partial(_lifespan, ready, settings, metrics))
+    return Gate(_Doors(routes, json_api), settings, metrics)
+
+
+class _Doors:
+    """Hands each request to the first route that knows its path, or else to the JSON API.
+
+    FastAPI would do it too, but note for few routes which one it took, which the gate counts by.
+    """
+
+    def __init__(self, routes: Sequence[Route], json_api: ASGIApp) -> None:
+        self._routes = routes
+        self._json_api = json_api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["app"] = self  # without it, Starlette answers what it refuses, in plain text
+            for route in self._routes:
+                match, found = route.matches(scope)
+                if match is not Match.NONE:
+                    scope.update(found, route=route)
+                    await _handle(route, scope, receive, send)
+                    return
+        await self._json_api(scope, receive, send)
+
+
+async def _handle(route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await route.handle(scope, receive, send)
+    except HTTPException as error:
+        _refuse(Request(scope), error)
+
+
+def _json_api(lifespan: Any) -> FastAPI:
     app = FastAPI(
         title="fmnist",
         version=metadata.version("fmnist"),
-        lifespan=partial(_lifespan, ready, settings),
-        docs_url=None,
+        description="What is on pictures of clothes, by a classifier of Fashion-MNIST's classes.",
+        lifespan=lifespan,
+        docs_url=None,  # a page that loads scripts from elsewhere; ours is at /docs
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={
@@ -47,24 +88,20 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> ASGI
             Exception: _raise,
         },
     )
-    app.openapi = partial(_document, app)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.router.routes.extend(protocol.ROUTES)
     app.include_router(api.router)
-    app.router.routes.extend(page_routes())
-    if settings.metrics != MetricsChoice.off:
-        app.router.routes.append(Route("/metrics", partial(_metrics, metrics)))
-    return Gate(app, settings)
+    app.openapi = partial(_document, app)  # type: ignore[method-assign]  # as FastAPI says to
+    return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    classifier: Classifier, settings: Settings, app: FastAPI
+    classifier: Classifier, settings: Settings, metrics: Metrics, app: FastAPI
 ) -> AsyncIterator[dict[str, Any]]:
-    with open_served(classifier, settings) as served:
+    with open_served(classifier, settings, metrics) as served:
         yield {"served": served}
 
 
-def _metrics(metrics: Metrics, request: Request) -> Response:
+def _show_metrics(metrics: Metrics, request: Request) -> Response:
     """Answer Prometheus; several workers' numbers are read from files, so off the event loop."""
     content, content_type = metrics.text()
     return Response(content, headers={"Content-Type": content_type})
@@ -73,25 +110,25 @@ def _metrics(metrics: Metrics, request: Request) -> Response:
 def _document(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document: FastAPI's of the JSON API, and the protocol's own."""
     if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
-        document["paths"].update(protocol.openapi_paths())
+        FastAPI.openapi(app)["paths"].update(openapi_paths())
     assert app.openapi_schema is not None
     return app.openapi_schema
 
 
-def _refuse(request: Request, error: Exception) -> Response:
-    """Raise Refusal for what the framework found; the gate answers for all."""
+def _refuse(request: Request, error: Exception) -> NoReturn:
+    """Raise Refusal for what the framework refuses; the gate answers for all."""
     if isinstance(error, RequestValidationError):
         raise api.refuse_query(error) from error
     assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        raise Refusal(404, "nothing is at this address; / is the page, /docs says what else is")
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        raise Refusal(405, f"this address takes {headers.get('Allow', 'other methods')}", headers)
-    if error.status_code == 404:
-        raise Refusal(404, "there is nothing here; / is the page, /docs says what else there is")
+        message = f"{request.method} is not for this address; use {headers['Allow']}"
+        raise Refusal(405, message, headers)
     raise Refusal(error.status_code, error.detail, headers) from error
 
 
-def _raise(request: Request, error: Exception) -> Response:
-    """Leave the error to the gate, which knows the request's id; else the framework answers."""
+def _raise(request: Request, error: Exception) -> NoReturn:
+    """Leave an error to the gate, which knows the request's id; else FastAPI would answer."""
     raise error

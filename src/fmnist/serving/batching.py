@@ -28,19 +28,20 @@ class Counts(Protocol):
         """Note how many requests wait now."""
 
 
-class _Nobody:
-    def batch(self, images: int) -> None: ...
-    def waiting(self, queue: str, n: int) -> None: ...
-
-
 class _Asked(NamedTuple):
     images: NDArray[np.uint8]  # (n, 28, 28)
     answer: "asyncio.Future[NDArray[np.float32]]"  # (n, 10)
+
+    @property
+    def size(self) -> int:
+        """How many images it is about."""
+        return len(self.images)
 
 
 class _Work(NamedTuple):
     work: Callable[[], Any]
     answer: "asyncio.Future[Any]"
+    size: int = LARGEST  # images that could be asked about meanwhile, at least
 
 
 class Batcher:
@@ -50,19 +51,22 @@ class Batcher:
     that thread asks, the network need not bear several. All methods are for one event loop.
     """
 
-    def __init__(self, ask: Ask, waiting: int, metrics: "Counts | None" = None) -> None:
-        """Take a function of images (n, 28, 28) to logits (n, 10), and how many may wait."""
-        metrics = metrics or _Nobody()
+    def __init__(self, ask: Ask, waiting: int, metrics: Counts) -> None:
+        """Take a function of images (n, 28, 28) to logits (n, 10), and how many requests may wait.
+
+        Fewer may where they are of more than LARGEST images each.
+        """
         self._ask = ask
         self._limit = waiting
         self._metrics = metrics
         self._queue: deque[_Asked | _Work] = deque()
+        self._images = 0  # of those in the queue
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fmnist-network")
         self._running: asyncio.Task[None] | None = None
 
     def check_room(self) -> None:
         """Raise Refusal (503) where `ask` would: ask before a body is read for nothing."""
-        if len(self._queue) >= self._limit:
+        if len(self._queue) >= self._limit or self._images >= self._limit * LARGEST:
             raise overloaded("too many requests wait for the network")
 
     async def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,6 +94,7 @@ class Batcher:
     def _wait(self, request: _Asked | _Work) -> None:
         self.check_room()
         self._queue.append(request)
+        self._images += request.size
         if self._running is None:
             self._running = asyncio.create_task(self._answer_all())
         else:
@@ -106,17 +111,21 @@ class Batcher:
 
     def _taken(self) -> _Work | list[_Asked]:
         """Take the first request and those behind it that fit into its batch."""
-        first = self._queue.popleft()
+        first = self._next()
         if isinstance(first, _Work):
             return first
-        taken, images = [first], len(first.images)
-        while self._queue and isinstance(following := self._queue[0], _Asked):
-            images += len(following.images)
-            if images > LARGEST:
-                break
+        taken, room = [first], LARGEST - first.size
+        while self._queue and isinstance(self._queue[0], _Asked) and self._queue[0].size <= room:
+            following = self._next()
+            assert isinstance(following, _Asked)
             taken.append(following)
-            self._queue.popleft()
+            room -= following.size
         return taken
+
+    def _next(self) -> _Asked | _Work:
+        request = self._queue.popleft()
+        self._images -= request.size
+        return request
 
     async def _answer(self, taken: _Work | list[_Asked]) -> None:
         if isinstance(taken, _Work):

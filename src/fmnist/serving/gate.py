@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -18,10 +18,12 @@ from fmnist.serving.bodies import ARRIVING, BYTES_IN, Arriving
 from fmnist.serving.hosts import Hosts, is_cross_site
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.rates import Rates
-from fmnist.serving.refusal import BROKEN, Refusal, refusal_of
+from fmnist.serving.refusal import BROKEN, Refusal
 from fmnist.serving.settings import MetricsChoice, Settings
 
-# Key of a request's scope: its connection was lost. The task that answers is cancelled then.
+# Keys of a request's scope: the task that answers, and whether its connection was lost, whereupon
+# the task is cancelled.
+TASK: Final = "fmnist.task"
 GONE: Final = "fmnist.gone"
 CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
 UNMATCHED = "unmatched"  # the route of what has none, in logs and metrics
@@ -38,6 +40,7 @@ SECURITY = {
 }
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
 _NO_STORE = (b"cache-control", b"no-store")
+_CLOSE = (b"connection", b"close")
 
 # What the page is made of, and health: open to all, at any rate. All else needs the token.
 _OPEN = frozenset({"/", "/docs", "/openapi.json"})
@@ -46,7 +49,14 @@ _METRICS = "/metrics"
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 # Two of these could mean one thing to a proxy and another to us.
-_SINGLE = (b"host", b"authorization", b"content-type", b"origin", b"sec-fetch-site")
+_SINGLE = (
+    b"host",
+    b"authorization",
+    b"content-type",
+    b"inference-header-content-length",
+    b"origin",
+    b"sec-fetch-site",
+)
 
 _Headers = dict[bytes, bytes]
 
@@ -54,17 +64,18 @@ _Headers = dict[bytes, bytes]
 class Gate:
     """An ASGI application around another, whose errors it answers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics | None = None) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self._app = app
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self._hosts = Hosts(settings)
         self._rates = Rates(settings.rate, settings.burst) if settings.rate else None
-        self._arriving = Arriving(settings.arriving_bytes)
+        self._arriving = Arriving(max(settings.arriving_bytes, settings.body_bytes))
         self._authorization = f"Bearer {settings.token}".encode() if settings.token else None
         self._entry: ASGIApp = self._answer
         if settings.proxies:
-            self._entry = ProxyHeadersMiddleware(self._answer, list(settings.proxies))
+            trusted = list(settings.proxies)
+            self._entry = ProxyHeadersMiddleware(cast(Any, self._answer), trusted)  # type: ignore[assignment]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand on what is none (the start and end of the server)."""
@@ -72,6 +83,7 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
+        scope[TASK] = asyncio.current_task()
         headers = dict(scope["headers"])
         out = _Out(send, _request_id(headers), _is_guarded(scope["path"]))
         inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
@@ -79,20 +91,21 @@ class Gate:
         try:
             self._admit(inner, headers)
             await self._app(inner, receive, out.send)
-            if out.withheld:
-                await out.refuse(_fault(out.request_id))
         except asyncio.CancelledError:
             await self._give_up(scope, out)
         except Exception as error:  # the application's; its client is told, its operator too
             await self._refuse(error, out)
-        self._note(inner, out, time.perf_counter() - began)
+        route = getattr(inner.get("route"), "path", UNMATCHED)
+        size = inner.get(BYTES_IN, 0)
+        seconds = time.perf_counter() - began
+        self._note(out.request_id, route, scope["method"], out.status, seconds, size)
 
     def turned_away(self, refusal: Refusal, seconds: float) -> bytes:
         """Return the whole answer to what never became a request, noted as the others are."""
         request_id = secrets.token_hex(8)
         status, headers, body = _parts(refusal)
-        headers += [*_SECURITY, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
-        self._note_answer(request_id, UNMATCHED, "none", status, seconds, 0)
+        headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
+        self._note(request_id, UNMATCHED, "none", status, seconds, 0)
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
         lines += [name + b": " + value for name, value in headers]
         return b"\r\n".join((*lines, b"", body))
@@ -110,9 +123,9 @@ class Gate:
         if path == _METRICS:
             self._check_metrics(headers)
             return
-        if self._rates and scope["client"]:
+        if self._rates is not None and scope["client"]:
             self._rates.take(scope["client"][0])
-        if self._authorization:
+        if self._authorization is not None:
             self._check_token(headers)
 
     def _check_origin(self, scope: Scope, headers: _Headers) -> None:
@@ -136,7 +149,7 @@ class Gate:
         choice = self.settings.metrics
         if choice is MetricsChoice.off:
             raise Refusal(404, "the metrics are switched off")
-        if choice is MetricsChoice.token and self._authorization:
+        if choice is MetricsChoice.token and self._authorization is not None:
             self._check_token(headers)
 
     def _check_token(self, headers: _Headers) -> None:
@@ -160,25 +173,15 @@ class Gate:
             )
 
     async def _refuse(self, error: Exception, out: "_Out") -> None:
-        refusal = refusal_of(error)
-        if refusal is None:
+        if not isinstance(error, Refusal):
             logs.log.error(
-                "error",
-                exc_info=(type(error), error, error.__traceback__),
-                extra={"fields": {"request_id": out.request_id}},
+                "error", exc_info=error, extra={"fields": {"request_id": out.request_id}}
             )
-            refusal = _fault(out.request_id)
-        if out.status:  # half an answer cannot be taken back; the server cuts it off
-            raise error
-        await out.refuse(refusal)
+            error = _fault(out.request_id)
+        if not out.status:  # else half an answer is on its way, and the server cuts it off
+            await out.refuse(error)
 
-    def _note(self, scope: Scope, out: "_Out", seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
-        self._note_answer(
-            out.request_id, route, scope["method"], out.status, seconds, scope.get(BYTES_IN, 0)
-        )
-
-    def _note_answer(
+    def _note(
         self, request_id: str, route: str, method: str, status: int, seconds: float, bytes_in: int
     ) -> None:
         self._metrics.request(route, method, status, seconds)
@@ -187,33 +190,27 @@ class Gate:
 
 
 class _Out:
-    """One request's way out: adds headers, notes the status, withholds a framework's own 500."""
+    """One request's way out: adds headers and notes the status."""
 
-    __slots__ = ("_guarded", "_send", "request_id", "status", "withheld")
+    __slots__ = ("_guarded", "_send", "request_id", "status")
 
     def __init__(self, send: Send, request_id: str, guarded: bool) -> None:
         self._send = send
         self._guarded = guarded
         self.request_id = request_id
         self.status = 0  # not yet
-        self.withheld = False
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message of the application."""
         if message["type"] == "http.response.start":
-            if message["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
-                self.withheld = True
-                return _nothing()
             self.status = message["status"]
             message["headers"] = self._with_ours(message.get("headers", ()))
-        elif self.withheld:
-            return _nothing()
         return self._send(message)
 
     def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         whole = [*headers, *_SECURITY, (b"x-request-id", self.request_id.encode())]
         if self._guarded or self.status >= HTTPStatus.BAD_REQUEST:
-            whole = [header for header in whole if header[0] != b"cache-control"]
+            whole = [header for header in whole if header[0] != _NO_STORE[0]]
             whole.append(_NO_STORE)
         return whole
 
@@ -223,10 +220,6 @@ class _Out:
         start = {"type": "http.response.start", "status": self.status}
         await self._send({**start, "headers": self._with_ours(headers)})
         await self._send({"type": "http.response.body", "body": body})
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _parts(refusal: Refusal) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -18,12 +18,11 @@ _TYPES = {
 _PATHS = {"index.html": "/", "docs.html": "/docs"}
 # A copy may be kept but is asked about each time, so that a new version is seen at once.
 _CACHE = "no-cache"
-_NO_ROBOTS = b"User-agent: *\nDisallow: /api/\nDisallow: /v2/\n"
 
 
 def page_routes() -> list[Route]:
     """Return a route for each file of the page, GET and HEAD."""
-    routes = [_route("/robots.txt", _NO_ROBOTS, "text/plain; charset=utf-8")]
+    routes = []
     for file in (files("fmnist.serving") / "page").iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind:

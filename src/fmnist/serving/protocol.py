@@ -7,7 +7,6 @@ What is Triton's alone (shared memory, classification, statistics, loading model
 import asyncio
 import contextlib
 import gzip
-import os
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import lru_cache
@@ -21,15 +20,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fmnist.classifier import Prediction
-from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
+from fmnist.errors import PhotoError
 from fmnist.serving import tensors
 from fmnist.serving.bodies import read_body
-from fmnist.serving.refusal import Refusal
+from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.served import Served
 from fmnist.serving.tensors import Model, Tensor, Values, decode_request, encode_response
 
 T = TypeVar("T")
 
+STOPPING = "stopping"  # a key of uvicorn's state from when the server is told to stop
 VERSION = "1"  # of both models: a server has one network and never changes it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
@@ -40,7 +40,7 @@ IMAGES = Model(
     name="fmnist",
     takes=Tensor("images", "UINT8", (-1, tensors.SIDE, tensors.SIDE)),  # background 0
     gives=(Tensor("logits", "FP32", (-1, 10)), PROBABILITIES),
-    values=tensors.IMAGE,
+    values=tensors.IMAGE + tensors.SIDE + 1,
     from_json=tensors.images_from_json,
     from_binary=tensors.images_from_binary,
     from_raw=tensors.images_from_raw,
@@ -61,6 +61,7 @@ PHOTOS = Model(
     from_raw=tensors.files_from_raw,
 )
 
+_Headers: TypeAlias = list[tuple[bytes, bytes]]
 _Content: TypeAlias = "tuple[bytes, int | None]"  # a body, and how long its JSON is if not all
 
 
@@ -106,13 +107,7 @@ async def _judge(served: Served, index: int, content: bytes) -> Prediction:
     try:
         return await served.judge(content)
     except PhotoError as error:
-        raise Refusal(_status(error), f"{PHOTOS.takes.name}[{index}]: {error}") from None
-
-
-def _status(error: PhotoError) -> int:
-    if isinstance(error, PhotoTooLarge):
-        return 413
-    return 415 if isinstance(error, UnreadableFormat) else 422
+        raise Refusal(status_of(error), f"{PHOTOS.takes.name}[{index}]: {error}") from None
 
 
 def _outputs(predictions: list[Prediction]) -> dict[str, Values]:
@@ -155,19 +150,25 @@ class Infer:
         name = _model_name(scope["path_params"])
         request = Request(scope, receive)
         content, header_length = await _ANSWERS[name](request, scope["state"]["served"])
-        headers = [(b"vary", b"accept-encoding")]
-        if header_length is None:
-            headers.append((b"content-type", b"application/json"))
-        else:
-            headers.append((b"content-type", b"application/octet-stream"))
-            headers.append((_HEADER_LENGTH, b"%d" % header_length))
         coding = best_coding(request.headers.get("accept-encoding", ""))
         if coding is not None:
             content = compressed(content, coding)
-            headers.append((b"content-encoding", coding.encode()))
-        headers.append((b"content-length", b"%d" % len(content)))
+        headers = _headers(len(content), header_length, coding)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+
+def _headers(length: int, header_length: int | None, coding: str | None) -> _Headers:
+    """Return an answer's headers; `header_length` is that of its JSON if it is not all JSON."""
+    headers = [(b"content-length", b"%d" % length), (b"vary", b"accept-encoding")]
+    if header_length is None:
+        headers.append((b"content-type", b"application/json"))
+    else:
+        headers.append((b"content-type", b"application/octet-stream"))
+        headers.append((_HEADER_LENGTH, b"%d" % header_length))
+    if coding is not None:
+        headers.append((b"content-encoding", coding.encode()))
+    return headers
 
 
 def _model_name(path: Mapping[str, str]) -> str:
@@ -218,12 +219,20 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """Say whether requests are answered."""
-    return JSONResponse({"live": True, "ready": True})
+    return _readiness(request, {"live": True})
 
 
 async def model_ready(request: Request) -> Response:
     """Say whether requests to a model are answered."""
-    return JSONResponse({"name": _model_name(request.path_params), "ready": True})
+    return _readiness(request, {"name": _model_name(request.path_params)})
+
+
+def _readiness(request: Request, told: dict[str, Any]) -> Response:
+    """Return an answer that says "ready": a server that was told to stop should be sent no more."""
+    if STOPPING in request.scope["state"]:
+        error = {"error": "the server stops; ask another", "ready": False}
+        return JSONResponse(error, 503, {"Retry-After": "1"})
+    return JSONResponse({**told, "ready": True})
 
 
 async def describe_server(request: Request) -> Response:
@@ -238,12 +247,11 @@ async def describe_model(request: Request) -> Response:
     """Say what a model takes and gives."""
     served: Served = request.state.served
     model = MODELS[_model_name(request.path_params)]
-    run = served.settings.model is not None and os.path.isdir(served.settings.model)
     return JSONResponse(
         {
             "name": model.name,
             "versions": [VERSION],
-            "platform": "fmnist_run" if run else "onnx_onnxv1",
+            "platform": "fmnist_run" if served.of_run else "onnx_onnxv1",
             "inputs": [_described(model.takes)],
             "outputs": [_described(tensor) for tensor in model.gives],
         }

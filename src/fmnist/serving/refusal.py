@@ -1,15 +1,10 @@
 """A request that is turned down, as HTTP says it."""
 
-from starlette.exceptions import HTTPException
+from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
 
 # Key of a request's scope under which the connection leaves the Refusal of what came of its body:
 # broken framing, or too slow. Whoever reads the body raises it.
 BROKEN = "fmnist.broken"
-
-_FRAMEWORK = {
-    404: "there is nothing at this address; see /docs",
-    405: "the address does not take this method; see /docs",
-}
 
 
 class Refusal(Exception):
@@ -26,11 +21,8 @@ def overloaded(what: str) -> Refusal:
     return Refusal(503, f"{what}: the server is busy; try again in a second", {"Retry-After": "1"})
 
 
-def refusal_of(error: Exception) -> Refusal | None:
-    """Return how a client is told of an error; None where the fault is ours."""
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        message = _FRAMEWORK.get(error.status_code, error.detail)
-        return Refusal(error.status_code, message, dict(error.headers or {}))
-    return None
+def status_of(fault: PhotoError) -> int:
+    """Return the HTTP status of a picture that cannot be read."""
+    if isinstance(fault, PhotoTooLarge):
+        return 413
+    return 415 if isinstance(fault, UnreadableFormat) else 422

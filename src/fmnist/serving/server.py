@@ -10,12 +10,14 @@ from types import FrameType
 from typing import TypeAlias
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from fmnist.answers import load_classifier
 from fmnist.serving import logs
 from fmnist.serving.app import create_app
+from fmnist.serving.connection import protocol
+from fmnist.serving.gate import Gate
 from fmnist.serving.identity import Identity, identify
+from fmnist.serving.protocol import STOPPING
 from fmnist.serving.settings import Settings
 
 # How long requests that do not finish, and then threads that do not end, may hold a server up.
@@ -49,10 +51,11 @@ def serve(
     logs.flush()
 
 
-def configured(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def configured(app: Gate, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn runs an application for us."""
     return uvicorn.Config(
         app,
+        http=protocol(settings),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -98,6 +101,8 @@ class _Ending:
         if self.server is None:
             raise SystemExit(0)
         self.server.should_exit = True
+        if hasattr(self.server, "lifespan"):  # else it has not begun, and was never ready
+            self.server.lifespan.state[STOPPING] = True
         # A request that is stuck in a thread can be neither finished nor cancelled.
         watchdog = threading.Timer(self._seconds + GRACE_SECONDS, _exit, (0,))
         watchdog.daemon = True

@@ -24,8 +24,8 @@ class MetricsChoice(StrEnum):
 class Settings:
     """A server's settings; the defaults are those of `fmnist serve`.
 
-    Raises RunError where they would open the server to a network without a token, or the token or
-    a name could never be sent by a client.
+    Raises RunError where they would open the server to a network without a token, and where the
+    token, a name or an address is none.
     """
 
     model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist
@@ -64,11 +64,22 @@ class Settings:
         for name in self.allowed_hosts:
             if not NAME.fullmatch(name):
                 raise RunError(f"{name!r} is no host name; write it without http:// and port")
+        for network in self.proxies:
+            _check_network(network)
         if not is_loopback(self.host) and not (self.token or self.insecure):
             raise RunError(
                 f"{self.host} can be reached from other machines: name a secret (--token, or "
                 "FMNIST_SERVE_TOKEN in the environment), or say --insecure to let everyone ask"
             )
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise RunError(
+            f"{text!r} is no address of a proxy, such as 10.0.0.2 or 10.0.0.0/24"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ JSON it is a string, in base64 where it is a file.
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Model(Generic[T]):
     """A model as the protocol sees it: one input, which becomes a T, and its outputs.
 
     `from_json` and `from_binary` take an input's data and its number of elements, `from_raw` a body
-    that is nothing but data; all raise Refusal. `values` are the numbers or strings of an element.
+    that is nothing but data; all raise Refusal. In JSON an element has at most `values` numbers,
+    strings and lists.
     """
 
     name: str
@@ -250,8 +252,8 @@ def _natural(parameters: Mapping[str, Any], name: str) -> int:
 
 
 def _shown(value: Any) -> str:
-    """Return what a client sent, fit for one line of a message."""
-    return repr(value)[:60]
+    """Return what a client sent, fit for one line of a message; lists may be too deep to print."""
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)[:60]
 
 
 # Images: UINT8 [-1, 28, 28]
@@ -291,10 +293,11 @@ def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
             if not all(isinstance(each, list) and len(each) == length for each in data):
                 raise malformed(f"the data are nested otherwise than the shape {list(shape)}")
             data = list(chain.from_iterable(data))
-    total = int(np.prod(shape))
-    if len(data) != total:
-        raise malformed(f"the shape {list(shape)} has {total} values, and the data {len(data)}")
-    return data
+    values: list[Any] = data
+    total = math.prod(shape)
+    if len(values) != total:
+        raise malformed(f"the shape {list(shape)} has {total} values, and the data {len(values)}")
+    return values
 
 
 # Files: BYTES [-1]
@@ -302,7 +305,8 @@ def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
 
 def files_from_binary(content: Buffer, number: int) -> list[bytes]:
     """Return the files of a tensor; each has its length before it."""
-    files, at = [], 0
+    files: list[bytes] = []
+    at = 0
     while at < len(content):
         if len(files) == number or at + BYTES_OF_LENGTH.size > len(content):
             break

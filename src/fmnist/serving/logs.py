@@ -1,0 +1,178 @@
+"""Log lines: one JSON object each, on stderr.
+
+A thread of its own writes them: a terminal that is stopped or a pipe that nobody empties delays no
+request, and what cannot be written is dropped. JSON escapes what would end a line or move a cursor.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+
+WAITING = 20_000  # lines; about 5 MB
+CHUNK = 4096  # bytes that a pipe takes whole, so that two workers' lines do not mix (PIPE_BUF)
+PAUSE = 0.02  # seconds in which lines gather, so that a busy server writes many at once
+FLUSH_SECONDS = 1.0  # that the end of a server waits for its last lines
+
+log = logging.getLogger("fmnist.serving")
+access = logging.getLogger("fmnist.serving.access")
+
+
+def configure() -> None:
+    """Send what this process logs to stderr as JSON: fmnist from info on, others from warning."""
+    for name in ("fmnist", "uvicorn"):
+        logging.getLogger(name).handlers.clear()
+    logging.getLogger("fmnist").setLevel(logging.INFO)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers[:] = [JsonHandler(_stderr())]
+    logging.captureWarnings(True)
+    # Looked up for each record, and in no line of ours.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def flush() -> None:
+    """Write the lines that wait, before a process ends that runs nothing at its end."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def event(name: str, **fields: object) -> None:
+    """Log one line that says what happened to the server."""
+    log.info(name, extra={"fields": fields})
+
+
+def request(
+    request_id: str, route: str, method: str, status: int, seconds: float, bytes_in: int
+) -> None:
+    """Log an answered request; `route` is a template of ours, never a path as asked for."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "request_id": request_id,
+        "route": route,
+        "method": method,
+        "status": status,
+        "milliseconds": round(1000 * seconds, 2),
+        "bytes_in": bytes_in,
+    }
+    # Logger.info would look for its caller's file and line, which takes longer than all the rest.
+    access.handle(_record(access.name, logging.INFO, "request", fields))
+
+
+class JsonFormatter(logging.Formatter):
+    """Makes a record one JSON object; `extra={"fields": {…}}` adds to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encode = json.JSONEncoder(default=str).encode
+        self._second = -1
+        self._date = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        content = {
+            "time": self._time(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return self._encode(content)
+
+    def _time(self, seconds: float) -> str:
+        """Return a time as RFC 3339 has it, in UTC; the date is made once a second."""
+        second = int(seconds)
+        if second != self._second:
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._date}.{int(1000 * (seconds - second)):03d}Z"
+
+
+class JsonHandler(logging.Handler):
+    """Writes records to a file descriptor as lines, in a thread; None: nowhere."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self._descriptor = descriptor
+        self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
+        self._lost = 0
+        if descriptor is not None:
+            threading.Thread(target=self._write_all, name="fmnist-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line to the thread, or count it as lost where too many wait."""
+        if self._descriptor is None:
+            return
+        if self._lines.qsize() >= WAITING:
+            self._lost += 1
+            return
+        try:
+            self._lines.put(self.format(record))
+        except Exception:  # a record that cannot be formatted must not end what it is about
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Wait until the lines so far are written, for FLUSH_SECONDS at most."""
+        if self._descriptor is not None:
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait(FLUSH_SECONDS)
+
+    def _write_all(self) -> None:
+        while True:
+            waiting = self._taken()
+            lines = [line for line in waiting if isinstance(line, str)]
+            if self._lost:
+                lost, self._lost = {"count": self._lost}, 0
+                lines.append(self.format(_record(log.name, logging.WARNING, "lines lost", lost)))
+            self._write(lines)
+            for written in waiting:
+                if isinstance(written, threading.Event):
+                    written.set()
+
+    def _taken(self) -> list[str | threading.Event]:
+        """Wait for a line and return it with those that come soon after it."""
+        taken = [self._lines.get()]
+        time.sleep(PAUSE)
+        with contextlib.suppress(queue.Empty):
+            while len(taken) < WAITING:
+                taken.append(self._lines.get_nowait())
+        return taken
+
+    def _write(self, lines: list[str]) -> None:
+        """Write lines in pieces of whole ones."""
+        piece = b""
+        for line in lines:
+            encoded = line.encode("ascii") + b"\n"
+            if piece and len(piece) + len(encoded) > CHUNK:
+                self._write_piece(piece)
+                piece = b""
+            piece += encoded
+        if piece:
+            self._write_piece(piece)
+
+    def _write_piece(self, piece: bytes) -> None:
+        assert self._descriptor is not None
+        with contextlib.suppress(OSError):  # a full disk, a reader that is gone: requests go on
+            while piece:
+                piece = piece[os.write(self._descriptor, piece) :]
+
+
+def _record(name: str, level: int, event: str, fields: dict[str, object]) -> logging.LogRecord:
+    told = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": event}
+    return logging.makeLogRecord({**told, "fields": fields})
+
+
+def _stderr() -> int | None:
+    """Return a descriptor of stderr that is ours; None where there is none."""
+    try:
+        return os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None

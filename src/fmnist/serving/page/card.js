@@ -1,0 +1,187 @@
+// One picture's card: it waits, is asked about, and shows the answer or why there is none.
+
+import { Trouble, ask, server } from "/page/ask.js";
+
+export const percent = (share) =>
+  (share > 0.995 ? "> 99" : share < 0.005 ? "< 1" : Math.round(100 * share)) + "\u00a0%";
+
+export class Card {
+  constructor(file) {
+    this.file = file;
+    this.answer = null;
+    this.trouble = null;
+    this.urls = {}; // of the images on show, by class; freed with the card
+    this.gone = new AbortController();
+    this.element = document.getElementById("card").content.firstElementChild.cloneNode(true);
+    this.find(".name bdi").textContent = file.name;
+    this.find(".remove span").textContent = ` ${file.name}`;
+    this.find(".copy").hidden = !navigator.clipboard; // there on https and localhost only
+    this.find(".heat").addEventListener("click", () => this.toggleHeat());
+    this.find(".save").addEventListener("click", () => save(this.json, `${this.file.name}.json`));
+    this.find(".copy").addEventListener("click", () => this.copy());
+  }
+
+  find(selector) { return this.element.querySelector(selector); }
+
+  /** The answer as `fmnist predict --json` prints it. */
+  get json() {
+    if (this.trouble) return { path: this.file.name, error: this.trouble.message };
+    const { steps, ...rest } = this.answer;
+    return rest;
+  }
+
+  /** What a screen reader says when the answer is there. */
+  get sentence() {
+    const { file: { name }, trouble, answer } = this;
+    if (trouble) return `${name}: no answer: ${trouble.message}`;
+    const likeliest = `${answer.label}, ${percent(answer.probability)}`;
+    const verdict = answer.accepted ? likeliest : `not sure, perhaps ${likeliest}`;
+    return [`${name}: ${verdict}`, ...answer.warnings].join(". ");
+  }
+
+  /** Ask about the picture; never throws. */
+  async ask() {
+    const began = performance.now();
+    this.say("Looking", { busy: true, state: "looking" });
+    this.show("photo", URL.createObjectURL(this.file));
+    try {
+      const wait = (words) => this.explainWhy(words);
+      this.answer = await ask(this.file, { signal: this.gone.signal, wait });
+      this.showAnswer();
+      this.find(".time").textContent = `· ${((performance.now() - began) / 1000).toFixed(2)} s`;
+    } catch (error) {
+      if (!this.gone.signal.aborted) this.fail(error);
+    }
+  }
+
+  say(verdict, { busy = false, share = "", state = "" } = {}) {
+    this.find(".verdict").textContent = verdict;
+    this.find(".share").textContent = share;
+    this.element.setAttribute("aria-busy", busy);
+    this.element.className = `card ${state}`;
+    this.find(".again").hidden = true;
+    this.explainWhy("");
+  }
+
+  explainWhy(words) {
+    this.find(".why").textContent = words;
+    this.find(".why").hidden = !words;
+  }
+
+  explainVerdict() {
+    this.explainWhy(this.answer.accepted ? "" : whyNotSure(this.answer));
+  }
+
+  fail(error) {
+    this.trouble = error instanceof Trouble ? error : new Trouble("the answer cannot be shown; reload the page", { again: true });
+    if (error !== this.trouble) console.error(error);
+    this.say("No answer", { state: "failed" });
+    this.explainWhy(this.trouble.message);
+    this.find(".again").hidden = !this.trouble.again;
+  }
+
+  showAnswer() {
+    const { label, probability, accepted, warnings, steps = {} } = this.answer;
+    if (accepted) this.say(label, { share: percent(probability) });
+    else this.say("Not sure", { share: `perhaps ${label}`, state: "unsure" });
+    this.explainVerdict();
+    if (steps.original) this.show("photo", pngUrl(steps.original));
+    if (steps.cutout) this.show("cutout", pngUrl(steps.cutout));
+    if (steps.image) this.show("pixels", pngUrl(steps.image));
+    const advice = this.find(".advice");
+    advice.replaceChildren(...warnings.map((words) => make("li", words)));
+    advice.hidden = !warnings.length;
+    this.showGuesses();
+    this.find(".legend .label").textContent = label;
+    for (const buttons of this.element.querySelectorAll(":scope > .buttons")) buttons.hidden = false;
+  }
+
+  showGuesses() {
+    const least = server.least_probability;
+    const guesses = this.answer.top.map(({ label, probability }) => {
+      const line = make("li"), bar = make("i");
+      bar.style.setProperty("--share", probability);
+      bar.style.setProperty("--least", least || -1);
+      line.append(make("span", label), bar, make("span", percent(probability)));
+      return line;
+    });
+    this.find(".guesses").replaceChildren(...guesses);
+    this.find(".needed").textContent = `The line marks ${percent(least)}: what a class needs to be named.`;
+    this.find(".needed").hidden = !least;
+  }
+
+  /** Put an image in its place; `url` is an object URL, which the card frees. */
+  show(kind, url) {
+    URL.revokeObjectURL(this.urls[kind]);
+    this.urls[kind] = url;
+    const image = this.find(`.${kind}`);
+    image.onload = () => { image.hidden = false; image.classList.toggle("tiny", image.naturalWidth <= 56); };
+    image.onerror = () => { image.hidden = true; }; // what the browser cannot draw, the server may read
+    image.src = url;
+  }
+
+  async toggleHeat() {
+    const button = this.find(".heat"), shown = button.getAttribute("aria-pressed") === "true";
+    if (button.ariaDisabled === "true") return; // disabled, it would lose the focus
+    button.ariaDisabled = "true";
+    this.explainVerdict();
+    try {
+      if (!shown && !this.answer.steps.explained) {
+        const { steps } = await ask(this.file, { explain: true, signal: this.gone.signal });
+        this.answer.steps.explained = steps.explained;
+      }
+      this.showHeat(!shown);
+    } catch (error) {
+      if (!this.gone.signal.aborted) this.explainWhy(`There is no heat map: ${error.message}`);
+    }
+    button.ariaDisabled = "false";
+  }
+
+  showHeat(on) {
+    const { steps: { original, explained }, label } = this.answer, image = this.find(".photo");
+    this.show("photo", pngUrl(on ? explained : original));
+    image.alt = on ? `The picture, orange where it speaks for ${label} and blue where it speaks against` : "The picture";
+    image.closest("figure").lastElementChild.textContent = on ? "What counted" : "Picture";
+    this.find(".legend").hidden = !on;
+    this.find(".heat").setAttribute("aria-pressed", on);
+  }
+
+  async copy() {
+    const button = this.find(".copy");
+    const copied = navigator.clipboard.writeText(JSON.stringify(this.json, null, 2));
+    button.textContent = await copied.then(() => "Copied", () => "The browser does not allow it");
+    setTimeout(() => { button.textContent = "Copy as JSON"; }, 2000);
+  }
+
+  remove() {
+    this.gone.abort();
+    Object.values(this.urls).forEach((url) => URL.revokeObjectURL(url));
+    this.element.remove();
+  }
+}
+
+function whyNotSure({ label, probability }) {
+  const least = server.least_probability;
+  if (probability >= least) return `No garment was found in the picture, so its likeliest class, ${label} with ${percent(probability)}, is only a guess.`;
+  const needed = least ? `, and ${percent(least)} are needed to name a class` : "";
+  return `The likeliest class, ${label}, has ${percent(probability)}${needed}. It may be none of the ten.`;
+}
+
+export function save(content, name) {
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(content, null, 2)], { type: "application/json" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function pngUrl(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+}
+
+function make(name, text = "") {
+  const element = document.createElement(name);
+  element.textContent = text;
+  return element;
+}

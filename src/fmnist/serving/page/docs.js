@@ -1,0 +1,27 @@
+// The examples name this server, and can be copied.
+
+const live = document.getElementById("live");
+
+for (const code of document.querySelectorAll("pre code[data-run]")) {
+  code.textContent = code.textContent
+    .replaceAll("http://127.0.0.1:8000", location.origin)
+    .replaceAll("127.0.0.1:8000", location.host);
+  if (navigator.clipboard) addCopy(code); // there on https and localhost only
+}
+
+function addCopy(code) {
+  const frame = document.createElement("div"), button = document.createElement("button");
+  frame.className = "code";
+  button.type = "button";
+  button.className = "small";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy the example: ${code.dataset.run}`);
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = live.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; live.textContent = ""; }, 2000);
+  });
+  const block = code.parentElement;
+  block.replaceWith(frame);
+  frame.append(block, button);
+}

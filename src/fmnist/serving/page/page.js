@@ -1,0 +1,147 @@
+// The page: pictures come in by drop, paste, choice, camera or sample, and are asked about in turn.
+
+import { meetServer, server } from "/page/ask.js";
+import { Card, save } from "/page/card.js";
+
+const AT_ONCE = 2; // requests
+const MOST = 100; // pictures that are taken at a time
+const at = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const cards = new Map(); // by element
+let waiting = [], running = 0, batch = [];
+
+function take(files) {
+  if (!files.length) return;
+  const taken = [...files].slice(0, MOST);
+  tell(taken.length < files.length ? `these are too many pictures at once: the first ${MOST} of ${files.length} were taken` : "");
+  const before = at("cards").firstElementChild;
+  for (const file of taken) {
+    const card = new Card(file);
+    cards.set(card.element, card);
+    at("cards").insertBefore(card.element, before);
+    card.find(".remove").addEventListener("click", () => remove(card));
+    card.find(".again").addEventListener("click", () => { card.find("h3").focus(); enqueue(card); });
+    enqueue(card);
+  }
+  bringIntoView(at("cards").firstElementChild, at("answers"));
+}
+
+function enqueue(card) {
+  if (!waiting.length && !running) batch = [];
+  card.trouble = null;
+  card.say("Waiting", { busy: true, state: "waiting" });
+  waiting.push(card);
+  batch.push(card);
+  work();
+}
+
+function work() {
+  while (running < AT_ONCE && waiting.length) {
+    running += 1;
+    attend(waiting.shift());
+  }
+  showState();
+}
+
+async function attend(card) {
+  await card.ask();
+  running -= 1;
+  if (card.trouble?.token) waiting.splice(0).forEach((other) => other.fail(card.trouble));
+  if (!running && !waiting.length) announce();
+  work();
+}
+
+function announce() {
+  const there = batch.filter((card) => cards.has(card.element));
+  if (there.length < 2) return there.forEach((card) => { at("live").textContent = card.sentence; });
+  const failed = there.filter((card) => card.trouble).length;
+  const named = there.filter((card) => card.answer?.accepted && !card.trouble).length;
+  at("live").textContent = `${there.length} pictures: ${named} named, ${there.length - named - failed} not sure, ${failed} without an answer`;
+}
+
+function showState() {
+  const done = batch.length - waiting.length - running, busy = batch.length > 1 && done < batch.length;
+  at("progress").hidden = !busy;
+  at("progress").firstElementChild.value = done / (batch.length || 1);
+  at("progress").lastElementChild.textContent = `${done} of ${batch.length}`;
+  at("all").hidden = cards.size < 2;
+  at("another").hidden = !cards.size;
+}
+
+function remove(card) {
+  const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
+  discard(card);
+  (next?.querySelector("h3") ?? at("choose")).focus();
+}
+
+function discard(card) {
+  waiting = waiting.filter((other) => other !== card);
+  batch = batch.filter((other) => other !== card);
+  cards.delete(card.element);
+  card.remove();
+  showState();
+}
+
+function tell(words) {
+  at("say").textContent = words;
+  at("say").hidden = !words;
+  if (words) at("live").textContent = words;
+}
+
+/** Scroll to `place` if `card` is out of sight or nearly. */
+function bringIntoView(card, place) {
+  const { top } = card.getBoundingClientRect();
+  if (top < 0 || top > 0.6 * innerHeight) place.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+}
+
+async function takeSample(name) {
+  const response = await fetch(`/page/sample-${name}.jpg`).catch(() => null);
+  if (!response?.ok) return tell("the sample cannot be fetched; see that the server runs");
+  take([new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" })]);
+}
+
+for (const [button, field] of [["choose", "files"], ["another", "files"], ["photograph", "camera"]]) {
+  at(button).addEventListener("click", () => at(field).click());
+}
+for (const field of [at("files"), at("camera")]) {
+  field.addEventListener("change", () => { take(field.files); field.value = ""; });
+}
+at("samples").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) takeSample(button.dataset.sample);
+});
+at("clear").addEventListener("click", () => { [...cards.values()].forEach(discard); at("choose").focus(); });
+at("save-all").addEventListener("click", () => {
+  const done = [...at("cards").children].map((element) => cards.get(element)).filter((card) => card.answer || card.trouble);
+  save({ predictions: done.map((card) => card.json) }, "answers.json");
+});
+
+const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragover", (event) => {
+  event.preventDefault(); // else the browser would leave the page for the file
+  document.body.classList.toggle("dragging", holdsFiles(event));
+});
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  else tell("that was no file: save the picture first, or copy and paste it");
+});
+addEventListener("paste", (event) => {
+  if (at("token").open) return;
+  if (event.clipboardData.files.length) take(event.clipboardData.files);
+  else tell("there is no picture in the clipboard: copy a picture, not its address");
+});
+if (/Mac|iP/.test(navigator.platform)) document.querySelector("#paste kbd").textContent = "⌘";
+
+// A link that holds the token lets a friend in; the fragment is never sent, and it is taken away.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  sessionStorage.setItem("token", given);
+  history.replaceState(null, "", location.pathname);
+}
+meetServer().then(() => {
+  const { name, version, model: { recipe, network, precision } = {} } = server;
+  at("model").textContent = [`${name} ${version}`, recipe && `recipe ${recipe}`, network && `network ${network}`, precision].filter(Boolean).join(" · ");
+}, (trouble) => tell(trouble.message));

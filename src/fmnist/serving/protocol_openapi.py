@@ -1,0 +1,126 @@
+"""The Open Inference Protocol's endpoints as /openapi.json describes them (OpenAPI 3.1)."""
+
+from typing import Any
+
+from fmnist.serving.protocol import HEADER_LENGTH, MODELS, VERSION
+
+_Part = dict[str, Any]  # of an OpenAPI document
+
+_REFUSED = {
+    400: "The message is malformed.",
+    401: "The token is missing or wrong.",
+    404: "There is no such model or version.",
+    408: "The body did not arrive in time.",
+    413: "The body or a picture is too large.",
+    415: "A picture is of no kind that is read, or the body of no coding that is.",
+    422: "A picture is damaged.",
+    429: "Too many requests; wait as Retry-After says.",
+    503: "Too many requests wait; try again as Retry-After says.",
+    504: "No answer within the deadline.",
+}
+
+
+def openapi_paths() -> _Part:
+    """Return the protocol's paths, for `paths` of an OpenAPI document."""
+    health = {"/v2/health/live": ("live",), "/v2/health/ready": ("live", "ready")}
+    paths: _Part = {
+        path: {"get": _operation(f"Whether the server is {says[-1]}", _flags(*says), 503)}
+        for path, says in health.items()
+    }
+    paths["/v2"] = {"get": _operation("What answers, and its extensions", _SERVER, 401)}
+    for path, parameters in _MODEL_PATHS.items():
+        told: _Part = {"parameters": parameters}
+        paths[path] = told | {"get": _operation("What a model takes and gives", _MODEL, 401, 404)}
+        ready = _operation("Whether a model is ready", _object(name=_STRING, ready=_FLAG), 401, 404)
+        paths[f"{path}/ready"] = told | {"get": ready}
+        paths[f"{path}/infer"] = told | {"post": _infer()}
+    return paths
+
+
+def _operation(summary: str, schema: _Part, *refused: int) -> _Part:
+    """Return an operation whose answer is JSON."""
+    answers: dict[int, _Part] = {200: {"description": "The answer.", "content": _json(schema)}}
+    answers |= {
+        status: {"description": _REFUSED[status], "content": _json(_object(error=_STRING))}
+        for status in refused
+    }
+    return {
+        "tags": ["Open Inference Protocol v2"],
+        "summary": summary,
+        "responses": {str(status): answer for status, answer in answers.items()},
+    }
+
+
+def _infer() -> _Part:
+    operation = _operation("Ask a model", _ANSWER, *_REFUSED)
+    answer = operation["responses"]["200"]
+    answer["content"] |= _BINARY
+    answer["headers"] = {HEADER_LENGTH: {"schema": _LENGTH, "description": "of the JSON, if any"}}
+    return operation | {
+        "description": "JSON, or JSON with binary tensors behind it, or (length 0) a tensor alone.",
+        "parameters": [{"name": HEADER_LENGTH, "in": "header", "schema": _LENGTH}],
+        "requestBody": {"required": True, "content": _json(_REQUEST) | _BINARY},
+    }
+
+
+def _json(schema: _Part) -> _Part:
+    return {"application/json": {"schema": schema}}
+
+
+def _object(*required: str, **properties: _Part) -> _Part:
+    return {"type": "object", "required": list(required or properties), "properties": properties}
+
+
+def _flags(*names: str) -> _Part:
+    return _object(**dict.fromkeys(names, _FLAG))
+
+
+def _list(items: _Part, **limits: int) -> _Part:
+    return {"type": "array", "items": items, **limits}
+
+
+def _in_path(name: str, values: list[str]) -> _Part:
+    schema = {"type": "string", "enum": values}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+_STRING, _FLAG, _LENGTH = {"type": "string"}, {"type": "boolean"}, {"type": "integer", "minimum": 0}
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_SHAPE = _list({"type": "integer"}, minItems=1)
+_PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_DESCRIBED = _object(name=_STRING, datatype=_STRING, shape=_SHAPE)
+_TENSOR = _object(
+    *("name", "shape", "datatype"),
+    name=_STRING,
+    shape=_SHAPE,
+    datatype=_STRING,
+    parameters=_PARAMETERS,
+    data={"type": "array"},
+)
+_REQUEST = _object(
+    "inputs",
+    id=_STRING,
+    parameters=_PARAMETERS,
+    inputs=_list(_TENSOR, minItems=1, maxItems=1),
+    outputs=_list(_object("name", name=_STRING, parameters=_PARAMETERS)),
+)
+_ANSWER = _object(
+    *("model_name", "model_version", "outputs"),
+    model_name=_STRING,
+    model_version=_STRING,
+    id=_STRING,
+    outputs=_list(_TENSOR),
+)
+_SERVER = _object(name=_STRING, version=_STRING, extensions=_list(_STRING))
+_MODEL = _object(
+    name=_STRING,
+    versions=_list(_STRING),
+    platform=_STRING,
+    inputs=_list(_DESCRIBED),
+    outputs=_list(_DESCRIBED),
+)
+_NAMED = [_in_path("model", list(MODELS))]
+_MODEL_PATHS = {
+    "/v2/models/{model}": _NAMED,
+    "/v2/models/{model}/versions/{version}": [*_NAMED, _in_path("version", [VERSION])],
+}

@@ -1,0 +1,498 @@
+"""The JSON API over HTTP: what it answers, what it refuses, and that nothing is put on a disk."""
+
+import base64
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from numpy.typing import NDArray
+
+from fmnist.answers import draw_heat, load_heat, to_json
+from fmnist.data import CLASS_NAMES
+from fmnist.photos import prepare
+from fmnist.serving.settings import Settings
+from processes import processor_seconds
+from servers import Client, Server, client, fake_classifier, running
+from uploads import BOUNDARY, CONTENT_TYPE, decoded, encoded, form, image, part, shirt
+from watched import WATCH, written
+
+PNG = encoded(image(3))
+PHOTO = encoded(shirt(), "jpeg")
+NO_PICTURE = b"shoes, size 42"
+CUT_SHORT = encoded(shirt(80, 100))[:500]
+
+
+@pytest.fixture(scope="module")
+def asking() -> Iterator[Client]:
+    """A server whose classifier names the class of an image's first pixel."""
+    with client() as client_of_fake:
+        yield client_of_fake
+
+
+def told(response: requests.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    return list(response.json()["predictions"])
+
+
+def refusal(response: requests.Response, status: int) -> str:
+    """What a refusal says; it is one line of JSON, whatever was wrong."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/json"
+    (message,) = response.json().values()
+    assert message == " ".join(message.split())
+    return str(message)
+
+
+# Pictures and answers
+
+
+def test_a_body_is_a_picture_and_the_answer_that_of_the_command_line(asking: Client) -> None:
+    response = asking.post("/api/predict", data=PHOTO, headers={"Content-Type": "image/jpeg"})
+    (answer,) = told(response)
+    assert answer == json.loads(json.dumps(to_json("", fake_classifier().predict(PHOTO))))
+    assert list(answer) == [
+        *("path", "label", "class_index", "probability", "accepted", "top", "warnings"),
+    ]
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "application/x-www-form-urlencoded", "text/plain", "image/png", 'nonsense; ;;="'],
+)
+def test_only_what_says_so_is_a_form(asking: Client, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    (answer,) = told(asking.post("/api/predict", data=PNG, headers=headers))
+    assert (answer["path"], answer["label"]) == ("", "Dress")
+
+
+def test_the_files_of_a_form_are_answered_in_their_order(asking: Client) -> None:
+    order = [7, 0, 3, 3, 9, 1, 2, 8]
+    files = [(f"{at}.png", encoded(image(index))) for at, index in enumerate(order)]
+    sent = [(field, file) for field, file in zip("aabcd efg", files, strict=False)]
+    answers = told(asking.post("/api/predict", files=sent))
+    assert [answer["path"] for answer in answers] == [name for name, _ in files]
+    assert [answer["class_index"] for answer in answers] == order
+
+
+def test_a_slow_first_file_keeps_its_place(asking: Client) -> None:
+    large = encoded(shirt(2400, 3000), "jpeg")
+    answers = told(asking.post("/api/predict", **form([(b"large", large), (b"small", PNG)])))
+    assert [answer["path"] for answer in answers] == ["large", "small"]
+    assert answers[1]["class_index"] == 3
+
+
+def test_a_bad_file_spoils_no_other(asking: Client) -> None:
+    files = [(b"a.png", NO_PICTURE), (b"b.png", PNG), (b"c.png", CUT_SHORT), (b"d.png", b"")]
+    first, second, third, fourth = told(asking.post("/api/predict", **form(files)))
+    assert second["label"] == "Dress"
+    assert (first["path"], third["path"], fourth["path"]) == ("a.png", "c.png", "d.png")
+    assert first["error"].startswith("the picture is not a picture that can be read; send JPEG")
+    assert third["error"] == "the picture is cut short (truncated PNG); send the whole file"
+    assert fourth["error"] == "the picture is empty (0 bytes); send the whole file"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        (NO_PICTURE, CUT_SHORT, 415),
+        (CUT_SHORT, NO_PICTURE, 422),
+        (b"", NO_PICTURE, 422),
+        (encoded(np.zeros((101, 100), np.uint8)), CUT_SHORT, 413),
+    ],
+)
+def test_where_nothing_could_be_read_the_first_says_why(
+    first: bytes, second: bytes, status: int
+) -> None:
+    with client(Settings(pixels=10_000)) as asking:
+        response = asking.post("/api/predict", **form([(b"1", first), (b"2", second)]))
+        assert response.status_code == status
+        answer = response.json()
+        assert list(answer) == ["error", "predictions"]
+        assert [list(each) for each in answer["predictions"]] == [["path", "error"]] * 2
+        assert answer["error"] == answer["predictions"][0]["error"]
+        raw = asking.post("/api/predict", data=first)
+        assert (raw.status_code, raw.json()["error"]) == (status, answer["error"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "größe 42 \N{ATHLETIC SHOE}.png",
+        "../../etc/passwd",
+        "/etc/shadow",
+        "C:/Windows/win.ini",
+        "<img src=x onerror=alert(1)>.png",
+        "\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe",
+        "nul\0byte.png",
+        "bell\a and escape\x1b[31m.png",
+        "%22%0D%0A.png",
+        "; name=x",
+        "x" * 4000,
+    ],
+)
+def test_a_name_comes_back_as_sent_and_is_in_no_log(server: Server, name: str) -> None:
+    response = server.post("/api/predict", **form([(name.encode(), PNG)]))
+    (answer,) = told(response)
+    assert answer["path"] == name
+    assert response.content.isascii()
+    assert not re.search(rb"[\x00-\x1f\x7f]", response.content)
+    assert name[:12] not in "\n".join(server.stderr_lines())
+
+
+def test_bytes_of_a_name_that_are_no_text_are_replaced(asking: Client) -> None:
+    (answer,) = told(asking.post("/api/predict", **form([(b"caf\xe9.png", PNG)])))
+    assert answer["path"] == "caf\N{REPLACEMENT CHARACTER}.png"
+
+
+@pytest.mark.parametrize(("asked", "count"), [("", 3), ("?top=1", 1), ("?top=10", 10)])
+def test_as_many_classes_are_named_as_asked_for(asking: Client, asked: str, count: int) -> None:
+    (answer,) = told(asking.post(f"/api/predict{asked}", data=PNG))
+    assert [guess["class_index"] for guess in answer["top"]] == [3, 0, 1, 2, 4, 5, 6, 7, 8, 9][
+        :count
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("top=0", "top"),
+        ("top=11", "top"),
+        ("top=three", "top"),
+        ("top=", "top"),
+        ("top=1e400", "top"),
+        ("steps=maybe", "steps"),
+        ("explain=2", "explain"),
+        ("steps=%00&explain=%f0%9f%a6", "steps"),
+    ],
+)
+def test_parameters_that_are_not_as_documented_are_refused(
+    asking: Client, query: str, named: str
+) -> None:
+    message = refusal(asking.post(f"/api/predict?{query}", data=PNG), 400)
+    assert message.startswith(f"the address cannot be read ({named}: ")
+
+
+# Steps and explanation
+
+
+def picture(answer: dict[str, Any], step: str) -> NDArray[np.uint8]:
+    return decoded(base64.b64decode(answer["steps"][step], validate=True))
+
+
+def test_the_steps_are_those_of_the_preparation(asking: Client) -> None:
+    (answer,) = told(asking.post("/api/predict?steps=true", data=PHOTO))
+    photo = prepare(PHOTO)
+    assert list(answer["steps"]) == ["original", "cutout", "image"]
+    np.testing.assert_array_equal(picture(answer, "original"), photo.original)
+    np.testing.assert_array_equal(picture(answer, "cutout"), photo.cutout)
+    np.testing.assert_array_equal(picture(answer, "image"), photo.image)
+    (plain,) = told(asking.post("/api/predict", data=PHOTO))
+    del answer["steps"]
+    assert answer == plain
+
+
+@pytest.mark.parametrize("content", [PHOTO, PNG], ids=["photo", "image"])
+def test_the_explanation_is_that_of_the_command_line(asking: Client, content: bytes) -> None:
+    def one_bright_spot_speaks(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = np.zeros((len(images), 10), np.float32)
+        logits[:, 6] = images[:, 12:16, 12:16].mean(axis=(1, 2)) / 50
+        return logits
+
+    classifier = fake_classifier()
+    classifier._ask = one_bright_spot_speaks
+    expected = draw_heat(classifier.predict(content), load_heat(classifier))
+    with client(classifier=classifier) as asking:
+        (answer,) = told(asking.post("/api/predict?explain=true", data=content))
+        assert list(answer["steps"]) == ["explained"]
+        np.testing.assert_array_equal(picture(answer, "explained"), expected)
+        (both,) = told(asking.post("/api/predict?explain=1&steps=1", data=content))
+    assert list(both["steps"]) == ["original", "cutout", "image", "explained"]
+    assert both["steps"]["explained"] == answer["steps"]["explained"]
+
+
+def test_steps_are_of_what_could_be_read(asking: Client) -> None:
+    files = form([(b"a", NO_PICTURE), (b"b", PNG)])
+    first, second = told(asking.post("/api/predict?steps=true", **files))
+    assert list(first) == ["path", "error"]
+    np.testing.assert_array_equal(picture(second, "image"), image(3))
+
+
+# Forms that are none
+
+
+def test_fields_without_a_file_and_empty_file_fields_are_passed_over(asking: Client) -> None:
+    empty = (b"", b"")
+    comment = b'--%b\r\nContent-Disposition: form-data; name="comment"\r\n\r\nmy shoes\r\n'
+    body = form([empty, (b"a.png", PNG), empty])
+    body["data"] = comment % BOUNDARY.encode() + body["data"]
+    (answer,) = told(asking.post("/api/predict", **body))
+    assert answer["path"] == "a.png"
+    assert "holds no file" in refusal(asking.post("/api/predict", **form([empty])), 400)
+
+
+def test_a_file_without_a_name_is_a_file(asking: Client) -> None:
+    (answer,) = told(asking.post("/api/predict", **form([(b"", PNG)])))
+    assert (answer["path"], answer["class_index"]) == ("", 3)
+
+
+def test_what_follows_the_last_boundary_means_nothing(asking: Client) -> None:
+    body = form([(b"a", PNG)])
+    body["data"] += part(b"b", PNG) * 100
+    assert len(told(asking.post("/api/predict", **body))) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (b"", CONTENT_TYPE, "cut short"),
+        (part(b"a", PNG), CONTENT_TYPE, "cut short"),
+        (part(b"a", PNG)[:70], CONTENT_TYPE, "cut short"),
+        (b"--%b--\r\n" % BOUNDARY.encode(), CONTENT_TYPE, "holds no file"),
+        (b"no boundary", CONTENT_TYPE, "damaged"),
+        (part(b"a", PNG), "multipart/form-data", "no boundary"),
+        (part(b"a", PNG), "multipart/form-data; boundary=", "no boundary"),
+        (b"--%b\r\n\r\n\r\n" % BOUNDARY.encode() * 20, CONTENT_TYPE, "fields that are no files"),
+        (part(b"a", PNG).replace(b"form-data", b"x" * 9000), CONTENT_TYPE, "damaged"),
+        (part(b"a", PNG).replace(b"\r\n", b"\r\n" + b"X: y\r\n" * 50, 1), CONTENT_TYPE, "damaged"),
+    ],
+)
+def test_what_is_no_form_is_refused(
+    asking: Client, body: bytes, content_type: str, said: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    assert said in refusal(asking.post("/api/predict", data=body, headers=headers), 400)
+
+
+def test_more_files_than_allowed_are_refused(asking: Client) -> None:
+    assert len(told(asking.post("/api/predict", **form([(b"a", PNG)] * 16)))) == 16
+    response = asking.post("/api/predict", **form([(b"a", PNG)] * 17))
+    assert "over 16 files" in refusal(response, 413)
+
+
+def flood(filling: bytes) -> dict[str, Any]:
+    """A form of 10 MiB that begins and ends well, with one thing again and again between."""
+    whole = form([(b"a", PNG)])
+    between = (filling * (10 * 2**20 // len(filling))).join([b"--%b" % BOUNDARY.encode(), b""])
+    return {**whole, "data": between + b"\r\n" + whole["data"]}
+
+
+FLOODS = {
+    "1,001 files": form([(b"a", PNG)] * 1001),
+    "1,001 fields": form([(b'"; filename*="', PNG)] * 1001),
+    "64 KiB boundary": {
+        "data": b"x",
+        "headers": {"Content-Type": f"multipart/form-data; boundary={'b' * 60_000}"},
+    },
+    "10 MiB before": {**form([]), "data": b"\r\n" * (5 * 2**20) + form([(b"a", PNG)])["data"]},
+    "10 MiB of dashes before": {**form([]), "data": b"\r\n" + b"-\n" * (5 * 2**20)},
+    "10 MiB behind": {**form([]), "data": form([(b"a", PNG)])["data"] + b"\r\n-" * 2**22},
+    "blanks": flood(b" "),
+    "nearly boundaries": flood(b"\r\n--%bx" % BOUNDARY.encode()),
+    "line ends": flood(b"\r\n"),
+    "half boundaries": flood(b"\r\n--" + BOUNDARY.encode()[:-1]),
+    "one long header": flood(b"\r\nX: " + b"y" * 2**20),
+    "semicolons": {
+        "data": b"a=1;" * 2**20,
+        "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+    },
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", FLOODS)
+def test_no_form_costs_half_a_second(server: Server, name: str) -> None:
+    before = processor_seconds(server.pid)
+    response = server.post("/api/predict", **FLOODS[name])
+    assert processor_seconds(server.pid) - before <= 0.5
+    assert response.status_code in (200, 400, 413, 415, 422), response.text[:200]
+    allowed = ("10 MiB before", "10 MiB behind", "line ends")  # as RFC 2046 has it
+    assert (response.status_code == 200) == (name in allowed)
+    assert server.get("/v2/health/live").status_code == 200
+
+
+# Nothing on a disk
+
+
+def test_the_watch_sees_what_spools() -> None:
+    code = "import tempfile; tempfile.SpooledTemporaryFile(10).write(b'more than ten bytes')"
+    done = subprocess.run([sys.executable, "-c", WATCH + code], capture_output=True, text=True)
+    assert written(done.stderr.splitlines())
+
+
+def test_no_part_of_a_request_is_put_on_a_disk() -> None:
+    large = encoded(shirt(2000, 2000), "bmp")
+    assert len(large) > 8 * 2**20
+    with running(before=WATCH) as server:
+        before = len(written(server.stderr_lines()))
+        files = form([(b"a.bmp", large), (b"b.png", PNG), (b"c.tif", b"II*\0" + bytes(2**20))])
+        response = server.post("/api/predict?steps=true&explain=true", **files)
+        assert [list(each)[-1] for each in told(response)] == ["steps", "steps", "error"]
+        assert len(told(server.post("/api/predict", data=large))) == 1
+        assert server.post("/api/predict", data=bytes(21 * 2**20)).status_code == 413
+        assert written(server.stderr_lines())[before:] == []
+
+
+# A busy server
+
+
+def test_a_request_that_takes_too_long_is_given_up() -> None:
+    with client(Settings(deadline_seconds=0.3), fake_classifier(seconds=1.0)) as asking:
+        began = time.monotonic()
+        message = refusal(asking.post("/api/predict", data=PNG), 504)
+        assert message == "no answer within 0.3 seconds; try again later"
+        assert time.monotonic() - began < 0.9
+
+
+def test_where_too_many_wait_the_next_is_refused_before_its_body_is_read() -> None:
+    with client(Settings(waiting_photos=0), fake_classifier(seconds=1.0)) as asking:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(asking.post, "/api/predict", **form([(b"a", PNG)] * 8))
+            time.sleep(0.4)
+            with socket.create_connection(("127.0.0.1", asking.port), timeout=5) as sent:
+                sent.sendall(
+                    b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Content-Length: 1000000\r\n\r\n"
+                )
+                head = sent.recv(65536).decode()
+        assert head.startswith("HTTP/1.1 503 ")
+        assert "\r\nretry-after: 1\r\n" in head.lower()
+        assert len(told(first.result())) == 8
+        assert len(told(asking.post("/api/predict", data=PNG))) == 1
+
+
+def test_a_client_that_goes_away_leaves_its_place() -> None:
+    settings = Settings(waiting_photos=0)
+    with client(settings, fake_classifier(seconds=1.0)) as asking:
+        body = form([(b"a", PNG)] * 16)["data"]
+        head = (
+            f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", asking.port), timeout=5) as gone:
+            gone.sendall(head.encode() + body)
+            time.sleep(0.3)
+            assert asking.post("/api/predict", data=PNG).status_code == 503
+        time.sleep(0.2)
+        assert asking.post("/api/predict", data=PNG).status_code == 200
+
+
+# What answers, and the document that says it all
+
+
+def test_about_says_what_answers_and_what_it_takes() -> None:
+    with client(Settings(files=5, body_bytes=2**20, pixels=10**6)) as asking:
+        answer = asking.get("/api/about").json()
+    assert answer["name"] == "fmnist"
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", answer["version"])
+    assert answer["class_names"] == list(CLASS_NAMES)
+    assert answer["least_probability"] == 0.3
+    assert answer["model"] == {
+        "recipe": "tiny",
+        "network": None,
+        "precision": None,
+        "temperature": 2.0,
+    }
+    assert answer["limits"] == {"files": 5, "body_bytes": 2**20, "pixels": 10**6}
+    assert answer["token_needed"] is False
+
+
+def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> str:
+    """Why a value is not as an OpenAPI schema has it; empty where it is."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/components/schemas/")
+        return conforms(value, document["components"]["schemas"][name], document)
+    if "anyOf" in schema:
+        faults = [conforms(value, each, document) for each in schema["anyOf"]]
+        return "" if "" in faults else "; ".join(faults)
+    types: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "boolean": bool,
+        "null": type(None),
+        "integer": int,
+        "number": (int, float),
+    }
+    kind = schema["type"]
+    if not isinstance(value, types[kind]) or (kind != "boolean" and isinstance(value, bool)):
+        return f"{value!r:.80} is no {kind}"
+    if kind == "array":
+        within = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        faults = [conforms(each, schema["items"], document) for each in value]
+        return "; ".join(filter(None, faults)) if within else f"{len(value)} items"
+    if kind == "object":
+        return object_conforms(value, schema, document)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    outside = (low is not None and value < low) or (high is not None and value > high)
+    return f"{value} is out of bounds" if outside else ""
+
+
+def object_conforms(value: dict[str, Any], schema: dict[str, Any], document: Any) -> str:
+    """As `conforms`; a key that the document does not name is a fault too."""
+    known = schema["properties"]
+    missing = set(schema.get("required", ())) - set(value)
+    if missing or set(value) - set(known):
+        return f"keys {sorted(value)}, where {sorted(known)} are known"
+    faults = [conforms(each, known[key], document) for key, each in value.items()]
+    return "; ".join(filter(None, faults))
+
+
+def check(response: requests.Response, document: dict[str, Any], path: str, verb: str) -> None:
+    described = document["paths"][path][verb]["responses"][str(response.status_code)]
+    schema = described["content"]["application/json"]["schema"]
+    assert conforms(response.json(), schema, document) == ""
+
+
+def test_every_answer_is_as_the_openapi_document_says() -> None:
+    with client(Settings(pixels=100_000, body_bytes=10**6)) as asking:
+        document = asking.get("/openapi.json").json()
+        sent: list[tuple[str, dict[str, Any], int]] = [
+            ("", {"data": PNG}, 200),
+            ("?steps=1&explain=1&top=10", form([(b"a", PHOTO), (b"b", NO_PICTURE)]), 200),
+            ("?top=0", {"data": PNG}, 400),
+            ("", form([]), 400),
+            ("", {"data": encoded(shirt(400, 400))}, 413),
+            ("", {"data": bytes(10**6 + 1)}, 413),
+            ("", form([(b"a", NO_PICTURE)]), 415),
+            ("", {"data": CUT_SHORT}, 422),
+        ]
+        for query, options, status in sent:
+            response = asking.post(f"/api/predict{query}", **options)
+            assert response.status_code == status, response.text
+            check(response, document, "/api/predict", "post")
+        check(asking.get("/api/about"), document, "/api/about", "get")
+    operation = document["paths"]["/api/predict"]["post"]
+    assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "image/*"}
+    assert set(operation["responses"]) == {
+        *("200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"),
+    }
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": 3}, "3 is no string"),
+        ({"probability": 1.5}, "out of bounds"),
+        ({"accepted": 1}, "1 is no boolean"),
+        ({"top": []}, "0 items"),
+        ({"detail": "x"}, "are known"),
+    ],
+)
+def test_the_check_of_answers_can_fail(asking: Client, change: dict[str, Any], said: str) -> None:
+    document = asking.get("/openapi.json").json()
+    (answer,) = told(asking.post("/api/predict", data=PNG))
+    schema = {"$ref": "#/components/schemas/Answer"}
+    assert conforms(answer, schema, document) == ""
+    assert said in conforms({**answer, **change}, schema, document)

@@ -1,0 +1,219 @@
+"""`fmnist serve` as an operator calls it: options, variables in the environment, and refusals."""
+
+import dataclasses
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist.cli import main
+from fmnist.serving.identity import Identity
+from fmnist.serving.settings import MetricsChoice, Settings
+
+TOKEN = "a-secret-that-nobody-may-see"
+IDENTITY = Identity("photo", "ab" * 32, "0.1.0")
+
+
+@dataclass
+class Done:
+    status: Any
+    out: str
+    err: str
+    settings: Settings | None  # those that would have been served with
+
+
+Serve = Callable[..., Done]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Serve:
+    """`fmnist serve *arguments` with variables, to where the server would begin to load."""
+
+    def call(*arguments: str, **variables: str) -> Done:
+        taken: list[Settings] = []
+
+        def begin(settings: Settings, listener: socket.socket, announce: Any) -> None:
+            taken.append(settings)
+            announce(IDENTITY)
+
+        monkeypatch.setattr(import_module("fmnist.cli.serve"), "_serve", begin)
+        monkeypatch.setattr(sys, "argv", ["fmnist", "serve", "--port", "0", *arguments])
+        with monkeypatch.context() as patch:
+            patch.setattr(logging.getLogger("fmnist"), "handlers", [])
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        printed = capsys.readouterr()
+        settings = taken[0] if taken else None
+        return Done(ended.value.code, printed.out, printed.err, settings)
+
+    return call
+
+
+def test_the_defaults_are_those_of_the_settings(serve: Serve) -> None:
+    assert serve().settings == Settings(port=0)
+
+
+CHOICES = [
+    ("host", "localhost", {"host": "localhost"}),
+    ("workers", "3", {"workers": 3}),
+    ("token", TOKEN, {"token": TOKEN}),
+    ("allowed-host", "shop.example", {"allowed_hosts": ("shop.example",)}),
+    ("proxy", "10.0.0.0/24", {"proxies": ("10.0.0.0/24",)}),
+    ("metrics", "off", {"metrics": MetricsChoice.off}),
+    ("max-connections", "7", {"connections": 7}),
+    ("max-body", "1.5", {"body_bytes": 3 * 2**19}),
+    ("max-arriving", "2", {"arriving_bytes": 2 * 2**20}),
+    ("max-pixels", "2.5", {"pixels": 2_500_000}),
+    ("max-files", "7", {"files": 7}),
+    ("max-images", "7", {"images": 7}),
+    ("max-waiting", "7", {"waiting_tensors": 7}),
+    ("max-waiting-photos", "7", {"waiting_photos": 7}),
+    ("rate", "0.5", {"rate": 0.5}),
+    ("burst", "7", {"burst": 7}),
+    ("deadline", "0.5", {"deadline_seconds": 0.5}),
+    ("header-deadline", "0.5", {"header_seconds": 0.5}),
+    ("body-deadline", "0.5", {"body_seconds": 0.5}),
+    ("idle-deadline", "0.5", {"idle_seconds": 0.5}),
+    ("stop-deadline", "0.5", {"stop_seconds": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), CHOICES)
+def test_an_option_and_its_variable_decide_the_same(
+    serve: Serve, option: str, value: str, expected: dict[str, Any]
+) -> None:
+    variable = "FMNIST_SERVE_" + option.upper().replace("-", "_")
+    chosen = dataclasses.replace(Settings(port=0), **expected)
+    assert serve(f"--{option}", value).settings == chosen
+    assert serve(**{variable: value}).settings == chosen
+    assert option in serve("--help").out.replace("\n", "")
+
+
+def test_every_setting_can_be_chosen() -> None:
+    named = {name for _, _, expected in CHOICES for name in expected}
+    others = {"model", "port", "insecure", "access_log"}  # an argument, and tested below
+    assert named | others == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_switches(serve: Serve) -> None:
+    assert serve("--no-access-log").settings == Settings(port=0, access_log=False)
+    assert serve(FMNIST_SERVE_ACCESS_LOG="0").settings == Settings(port=0, access_log=False)
+    everyone = Settings(port=0, host="0.0.0.0", insecure=True)
+    assert serve("--host", "0.0.0.0", "--insecure").settings == everyone
+    assert serve("--host", "0.0.0.0", FMNIST_SERVE_INSECURE="1").settings == everyone
+    assert serve("a.onnx").settings == Settings(port=0, model=Path("a.onnx"))
+
+
+def test_repeated_options_and_lists_in_variables(serve: Serve) -> None:
+    expected = Settings(port=0, allowed_hosts=("a.example", "b.example"))
+    assert serve("--allowed-host", "a.example", "--allowed-host", "b.example").settings == expected
+    assert serve(FMNIST_SERVE_ALLOWED_HOST="a.example b.example").settings == expected
+
+
+def test_it_prints_where_it_answers(serve: Serve) -> None:
+    done = serve()
+    assert (done.status, done.err) == (0, "")
+    scheme, _, port = done.out.removesuffix("\n").rpartition(":")
+    assert scheme == "http://127.0.0.1"
+    assert int(port) > 0
+
+
+def test_json_says_more(serve: Serve) -> None:
+    done = serve("--json", "--host", "localhost", "--workers", "2")
+    assert done.out.count("\n") == 1
+    told = json.loads(done.out)
+    assert told.pop("pid") > 0
+    port = told.pop("port")
+    assert told == {
+        "url": f"http://localhost:{port}",
+        "host": "localhost",
+        "workers": 2,
+        "model": {"name": "photo", "sha256": "ab" * 32, "version": "0.1.0"},
+    }
+
+
+def test_the_address_of_a_server_that_listens_everywhere_can_be_opened_here(serve: Serve) -> None:
+    assert serve("--host", "0.0.0.0", "--insecure").out.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: name a secret"),
+        (["--host", "::"], "--insecure to let everyone ask"),
+        (["--host", "nowhere.invalid", "--insecure"], "the host is not known"),
+        (["--host", "192.0.2.1", "--insecure"], "no address of this machine"),
+        (["--token", "short"], "the token must be 16 to 512 letters"),
+        (["--token", ""], "the token must be 16 to 512 letters"),
+        (["--token", "a secret with blanks"], "secrets.token_urlsafe()"),
+        (["--allowed-host", "http://shop.example"], "is no host name"),
+        (["--allowed-host", "shop.example:80"], "is no host name"),
+        (["--proxy", "shop.example"], "is no address of a proxy"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(
+    serve: Serve, arguments: list[str], message: str
+) -> None:
+    done = serve(*arguments)
+    assert (done.status, done.out, done.settings) == (1, "", None)
+    assert done.err.startswith("fmnist: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+
+
+def test_a_port_that_is_taken(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = serve("--port", str(port))
+    assert (done.status, done.out) == (1, "")
+    assert f"cannot listen on 127.0.0.1 port {port}: something listens there" in done.err
+    assert "--port" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "70000"],
+        ["--port", "http"],
+        ["--workers", "0"],
+        ["--max-body", "0"],
+        ["--max-body", "nan"],
+        ["--deadline", "inf"],
+        ["--rate", "-1"],
+        ["--metrics", "some"],
+        ["a.onnx", "b.onnx"],
+    ],
+)
+def test_bad_usage_exits_2(serve: Serve, arguments: list[str]) -> None:
+    done = serve(*arguments)
+    assert (done.status, done.out, done.settings) == (2, "", None)
+    assert "Usage: " in done.err
+
+
+def test_a_secret_that_got_lost_on_its_way_does_not_open_the_server(serve: Serve) -> None:
+    done = serve(FMNIST_SERVE_TOKEN="")
+    assert (done.status, done.settings) == (2, None)
+    assert "FMNIST_SERVE_TOKEN" in done.err
+
+
+def test_a_bad_secret_is_not_shown(serve: Serve) -> None:
+    for done in (serve("--token", "s3cr3t"), serve(FMNIST_SERVE_TOKEN="s3cr3t")):
+        assert done.status == 1
+        assert "s3cr3t" not in done.err
+    assert TOKEN not in repr(Settings(token=TOKEN))
+
+
+def test_the_help_names_what_can_be_said(serve: Serve) -> None:
+    done = serve("--help")
+    assert done.status == 0
+    for text in ("Server", "Access", "Limits", "FMNIST_SERVE_MAX_BODY", "FMNIST_SERVE_TOKEN"):
+        assert text in done.out

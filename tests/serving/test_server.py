@@ -1,0 +1,375 @@
+"""A server's life in processes of its own: it begins, is told to stop, dies, and leaves nothing."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from servers import STARTS_WITHIN, Server, running, starting
+
+TOKEN = "a-secret-that-nobody-may-see"
+INFER = "/v2/models/fmnist/infer"
+IMAGE = {"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [0] * 784}
+
+# The network takes so many seconds for each batch.
+SLOW = """
+import time
+import fmnist.serving.server as server
+load = server.load_classifier
+def slow(*arguments, **options):
+    classifier = load(*arguments, **options)
+    ask = classifier._ask
+    classifier._ask = lambda images: time.sleep({seconds}) or ask(images)
+    return classifier
+server.load_classifier = slow
+"""
+LOADS_FOR_EVER = """
+import time
+import fmnist.serving.server as server
+server.load_classifier = lambda *_, **__: print("loading", flush=True) or time.sleep(600)
+"""
+BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files of processes started by the test, empty when it begins."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether something becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def ask(server: Server) -> int:
+    """Ask the network about an image and return the status."""
+    return server.post(INFER, json={"inputs": [IMAGE]}).status_code
+
+
+@contextlib.contextmanager
+def asked(server: Server, requests: int) -> Iterator[list["Future[int]"]]:
+    """That many requests that the server has in hand."""
+    with ThreadPoolExecutor(requests) as pool:
+        answers = [pool.submit(ask, server) for _ in range(requests)]
+        time.sleep(0.5)
+        assert not any(answer.done() for answer in answers)
+        yield answers
+
+
+def refuses_connections(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), 1).close()
+    except OSError:
+        return True
+    return False
+
+
+def processes_of(server: Server) -> list[int]:
+    """The processes of a server that are alive: those of the group that it leads."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(group) == server.pid and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def workers_of(server: Server) -> list[int]:
+    """Its processes that answer requests."""
+    return [pid for pid in processes_of(server) if b"spawn_main" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def metric(server: Server, name: str) -> float:
+    """The sum of a metric over its labels."""
+    lines = server.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+# It begins
+
+
+def test_it_says_where_it_answers_when_it_does(server: Server) -> None:
+    assert server.url == f"http://127.0.0.1:{server.port}"
+    assert server.get("/v2/health/ready").json() == {"live": True, "ready": True}
+
+
+def test_it_answers_after_two_seconds_of_work_at_most(server: Server) -> None:
+    """Of the processor, with what it did since: the machine may have other work."""
+    with running() as fresh:
+        assert fresh.get("/v2/health/ready").status_code == 200
+        fields = Path(f"/proc/{fresh.pid}/stat").read_text().rpartition(")")[2].split()
+        work = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        assert work < 2.0
+
+
+def test_it_listens_on_one_address_only(server: Server) -> None:
+    listening = []
+    for line in Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        inode, state = fields[9], fields[3]
+        if state == "0A" and f"socket:[{inode}]" in _open_files(server.pid):
+            listening.append(fields[1])
+    assert listening == [f"0100007F:{server.port:04X}"]
+
+
+def _open_files(pid: int) -> set[str]:
+    folder = Path(f"/proc/{pid}/fd")
+    found = set()
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(entry))
+    return found
+
+
+def test_ready_means_that_no_request_fails(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url, seen = f"http://127.0.0.1:{port}", []
+    with starting("--port", str(port)) as server:
+        deadline = time.monotonic() + STARTS_WITHIN
+        while 200 not in seen and time.monotonic() < deadline:
+            assert server.process.poll() is None
+            with contextlib.suppress(requests.ConnectionError):
+                seen.append(requests.get(f"{url}/v2/health/ready", timeout=30).status_code)
+            time.sleep(0.01)
+        after = [
+            requests.post(url + INFER, json={"inputs": [IMAGE]}, timeout=30).status_code
+            for _ in range(20)
+        ]
+    assert after == [200] * 20
+    assert set(seen) <= {200, 503}
+
+
+@BOTH
+def test_a_signal_while_the_model_loads_ends_it(number: int) -> None:
+    with starting(before=LOADS_FOR_EVER) as server:
+        assert eventually(lambda: b"loading" in server.out.read_bytes())
+        began = time.monotonic()
+        assert server.stop(number) == 0
+        assert time.monotonic() - began < 5
+        assert "Traceback" not in server.err.read_text()
+
+
+@pytest.mark.parametrize(
+    ("workers", "model", "message"),
+    [
+        ("1", "nowhere.onnx", "nowhere.onnx cannot be read"),
+        ("1", "damaged.onnx", "damaged.onnx cannot be loaded"),
+        ("2", "damaged.onnx", "damaged.onnx cannot be loaded"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_one_line(
+    workers: str, model: str, message: str, tmp_path: Path, scratch: Path
+) -> None:
+    (tmp_path / "damaged.onnx").write_bytes(b"no model")
+    with starting(str(tmp_path / model), "--workers", workers) as server:
+        assert server.process.wait(STARTS_WITHIN) == 1
+        assert server.out.read_bytes() == b""
+        *before, last = server.stderr_lines()
+    assert last.startswith("fmnist: ")
+    assert message in last
+    assert "Traceback" not in "".join(before)
+    assert list(scratch.iterdir()) == []
+
+
+# It is told to stop
+
+
+@BOTH
+def test_requests_in_flight_are_finished(number: int) -> None:
+    with running(before=SLOW.format(seconds=1)) as server, asked(server, 6) as answers:
+        server.process.send_signal(number)
+        assert eventually(lambda: refuses_connections(server), 1.0)
+        assert [answer.result() for answer in answers] == [200] * 6
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.err.read_text()
+
+
+def test_a_request_that_is_stuck_does_not_keep_it() -> None:
+    stuck = running("--stop-deadline", "1", "--deadline", "600", before=SLOW.format(seconds=600))
+    with stuck as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(ask, server)
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert 1 < time.monotonic() - began < 10
+        assert "Traceback" not in server.err.read_text()
+
+
+def test_a_second_ctrl_c_ends_it_at_once() -> None:
+    with running(before=SLOW.format(seconds=600)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(ask, server)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert server.process.poll() is None
+        began = time.monotonic()
+        assert server.stop(signal.SIGINT) == 130
+        assert time.monotonic() - began < 3
+        assert "Traceback" not in server.err.read_text()
+
+
+def test_each_step_of_its_life_is_logged_and_no_secret() -> None:
+    variables = {"FMNIST_SERVE_TOKEN": TOKEN}
+    with running(env=variables) as server:
+        for token in (TOKEN, "wrong"):
+            server.get("/api/about", headers={"Authorization": f"Bearer {token}"})
+            server.get(f"/api/about?token={token}")
+        assert server.stop() == 0
+        told = [json.loads(line) for line in server.stderr_lines()]
+        printed = server.out.read_text() + server.err.read_text()
+    assert [each["event"] for each in told] == ["request"] * 4 + ["stopping", "stopped"]
+    assert [each["status"] for each in told[:4]] == [200, 401, 401, 401]
+    assert TOKEN not in printed
+    assert "wrong" not in printed
+
+
+def test_without_an_access_log_only_its_life_is_logged() -> None:
+    with running("--no-access-log") as server:
+        server.get("/v2/health/live")
+        assert server.stop() == 0
+        events = [json.loads(line)["event"] for line in server.stderr_lines()]
+    assert events == ["stopping", "stopped"]
+
+
+def test_nobody_has_to_read_what_it_prints() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "fmnist", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            url = process.stdout.readline().decode().strip()
+            process.stdout.close()
+            process.stderr.close()
+            for _ in range(3):
+                assert requests.get(f"{url}/v2/health/live", timeout=30).status_code == 200
+                time.sleep(0.05)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+# Several workers
+
+
+def counting(folder: Path) -> int:
+    """How many workers have got as far as to count what they do."""
+    return len(list(folder.glob("*/gauge_livesum_*")))
+
+
+@pytest.fixture
+def two(scratch: Path) -> Iterator[Server]:
+    """A server of two workers, both of which are about to answer."""
+    with running("--workers", "2", "--json", env={"FMNIST_SERVE_TOKEN": TOKEN}) as server:
+        assert eventually(lambda: counting(scratch) == 2)
+        yield server
+
+
+def test_workers_share_a_port_and_their_counts_add_up(scratch: Path) -> None:
+    with running("--workers", "2") as server:
+        url = server.url
+        assert eventually(lambda: counting(scratch) == 2)
+        assert len(workers_of(server)) == 2
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda _: ask(server), range(60))) == [200] * 60
+        assert metric(server, "fmnist_requests_total{") == 60
+        assert metric(server, "fmnist_batch_images_sum") == 60
+        assert metric(server, "fmnist_model_info") == 1
+        assert server.stop() == 0
+        assert eventually(lambda: processes_of(server) == [])
+        assert server.out.read_text() == f"{url}\n"
+        assert "Traceback" not in server.err.read_text()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(scratch: Path) -> None:
+    with running("--workers", "2") as server:
+        assert eventually(lambda: counting(scratch) == 2)
+        assert [ask(server) for _ in range(20)] == [200] * 20
+        first, second = workers_of(server)
+        os.kill(first, signal.SIGKILL)  # as the system does where memory is short
+        assert eventually(lambda: len({*workers_of(server)} - {first, second}) == 1)
+        assert eventually(lambda: counting(scratch) == 2)
+        assert [ask(server) for _ in range(10)] == [200] * 10
+        assert metric(server, "fmnist_batch_images_sum") == 30
+        told = [json.loads(line) for line in server.stderr_lines()]
+        assert [each["status"] for each in told if each["event"] == "worker died"] == [-9]
+
+
+@BOTH
+def test_a_signal_ends_them_all_and_nothing_is_left(
+    two: Server, scratch: Path, number: int
+) -> None:
+    """Ctrl-C reaches the workers too: a terminal sends it to the whole group."""
+    if number == signal.SIGINT:
+        os.killpg(two.pid, number)
+        assert two.process.wait(20) == 0
+    else:
+        assert two.stop(number) == 0
+    assert eventually(lambda: processes_of(two) == [])
+    assert list(scratch.iterdir()) == []
+    assert "Traceback" not in two.err.read_text()
+
+
+def test_workers_whose_parent_is_gone_end_by_themselves(two: Server, scratch: Path) -> None:
+    assert two.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert eventually(lambda: processes_of(two) == [])
+    assert list(scratch.iterdir()) == []
+
+
+def test_no_command_line_holds_the_secret(two: Server) -> None:
+    commands = b"".join(map(_command, processes_of(two)))
+    assert len(workers_of(two)) == 2
+    assert TOKEN.encode() not in commands
+    assert json.loads(two.out.read_text())["workers"] == 2
+
+
+def test_requests_in_flight_at_workers_are_finished_too(tmp_path: Path) -> None:
+    """A body that is still arriving when the signal comes: the network is not slow in workers."""
+    body = json.dumps({"inputs": [IMAGE]}).encode()
+    with running("--workers", "2") as server, ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            for _ in range(6)
+        ]
+        head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        for client in clients:
+            client.sendall(head.encode() + body[:10])
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: refuses_connections(server), 1.0)
+        for client in clients:
+            client.sendall(body[10:])
+        answers = [client.recv(65_536).partition(b"\r\n")[0] for client in clients]
+        assert answers == [b"HTTP/1.1 200 OK"] * 6
+        assert server.process.wait(10) == 0

@@ -1,0 +1,261 @@
+"""The container's files, read as an engine would: none runs here."""
+
+import importlib.metadata
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+
+from installed import ROOT, Installed
+from servers import running, starting
+from uploads import encoded, shirt
+from watched import WATCH, written
+
+TOKEN = "of-the-tests-0123456789"
+MEGABYTE = 2**20
+KNOWN = {
+    *("FROM", "LABEL", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "STOPSIGNAL"),
+    *("HEALTHCHECK", "ENTRYPOINT"),
+}
+
+
+class Step(NamedTuple):
+    """One instruction of a Dockerfile, its lines joined."""
+
+    name: str
+    text: str
+
+
+def steps() -> list[Step]:
+    text = (ROOT / "Dockerfile").read_text()
+    text = re.sub(r"(?m)^\s*#.*\n", "", text)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [Step(*line.split(maxsplit=1)) for line in lines if line.strip()]
+
+
+def stages() -> list[list[Step]]:
+    """The instructions of each stage, from its FROM on."""
+    found: list[list[Step]] = []
+    for step in steps():
+        if step.name == "FROM":
+            found.append([])
+        found[-1].append(step)
+    return found
+
+
+def of(stage: list[Step], name: str) -> list[str]:
+    return [step.text for step in stage if step.name == name]
+
+
+def environment() -> dict[str, str]:
+    """What ENV sets for the server, PATH left out."""
+    (text,) = of(stages()[-1], "ENV")
+    variables = dict(pair.split("=", 1) for pair in shlex.split(text))
+    del variables["PATH"]
+    return variables
+
+
+def entrypoint() -> list[str]:
+    (text,) = of(stages()[-1], "ENTRYPOINT")
+    return list(json.loads(text))
+
+
+# The Dockerfile
+
+
+def test_the_image_has_two_stages_and_known_instructions() -> None:
+    assert {step.name for step in steps()} == KNOWN
+    build, final = stages()
+    assert of(build, "FROM")[0].split(maxsplit=1)[1] == "AS build"
+    assert not {"USER", "ENTRYPOINT"} & {step.name for step in build}
+    assert of(final, "COPY") == ["--from=build /opt/fmnist /opt/fmnist"]
+    assert of(final, "RUN") == []  # nothing is installed here: no compiler, no pip, no curl
+
+
+def test_the_base_is_a_slim_python_by_its_tag_that_the_project_supports() -> None:
+    bases = {text.split()[0] for stage in stages() for text in of(stage, "FROM")}
+    (base,) = bases
+    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+    assert version
+    required = importlib.metadata.metadata("fmnist")["Requires-Python"]
+    least = re.fullmatch(r">=3\.(\d+)", required)
+    assert least
+    assert int(least[1]) <= int(version[1])
+
+
+def test_it_installs_the_wheel_with_the_extra_serve_alone() -> None:
+    build, _ = stages()
+    wheel, install = of(build, "RUN")
+    assert "pip wheel" in wheel
+    assert "--no-deps" in wheel
+    assert re.findall(r"\[([\w,]+)\]", install) == ["serve"]
+    assert "--only-binary :all:" in install
+    assert "--constraint constraints.txt" in install
+    assert "torch" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_it_runs_as_nobody_and_ends_as_it_is_told() -> None:
+    (_, final) = stages()
+    (user,) = of(final, "USER")
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user)
+    assert of(final, "STOPSIGNAL") == ["SIGTERM"]
+    assert of(final, "EXPOSE") == ["8000"]
+    assert entrypoint() == ["fmnist", "serve"]
+
+
+def test_it_holds_no_secret() -> None:
+    assert not [name for name in environment() if re.search("TOKEN|SECRET|PASSWORD|KEY", name)]
+
+
+def test_what_is_copied_is_there_and_let_through() -> None:
+    build, _ = stages()
+    sources = [name for text in of(build, "COPY") for name in text.split()[:-1]]
+    assert {"pyproject.toml", "src"} <= set(sources)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in ignored if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert allowed == set(sources)
+    for source in sources:
+        assert (ROOT / source).exists(), source
+
+
+# What it runs
+
+
+def test_without_a_token_it_stops_and_says_so() -> None:
+    with starting(env=environment()) as server:
+        assert server.process.wait(30) == 1
+        (line,) = server.stderr_lines()
+    assert "0.0.0.0 can be reached from other machines" in line
+    assert "FMNIST_SERVE_TOKEN" in line
+
+
+def health_check(port: int) -> int:
+    """The exit status of the health check, for a server on another port than the container's."""
+    (text,) = of(stages()[-1], "HEALTHCHECK")
+    options, command = text.split("CMD ")
+    assert re.findall(r"--(interval|timeout|start-period|retries)=", options)
+    program, *arguments = json.loads(command)
+    assert program == "python"
+    assert sum("8000" in argument for argument in arguments) == 1
+    arguments = [argument.replace("8000", str(port)) for argument in arguments]
+    return subprocess.run([sys.executable, *arguments], stderr=subprocess.DEVNULL).returncode
+
+
+def test_it_serves_with_a_token_is_healthy_and_writes_nothing() -> None:
+    variables = {**environment(), "FMNIST_SERVE_TOKEN": TOKEN}
+    with running(env=variables, before=WATCH) as server:
+        url = server.url
+        assert requests.get(url, timeout=10).status_code == 200
+        photo, ask = encoded(shirt(), "jpeg"), {"Authorization": f"Bearer {TOKEN}"}
+        assert requests.post(f"{url}/api/predict", photo, timeout=30).status_code == 401
+        answer = requests.post(f"{url}/api/predict", photo, headers=ask, timeout=30)
+        assert answer.status_code == 200
+        assert health_check(server.port) == 0
+        assert written(server.stderr_lines()) == []
+        port = server.port
+    assert health_check(port) != 0
+
+
+# compose.yaml
+
+
+def loaded(path: str) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    return dict(yaml.safe_load((ROOT / path).read_text()))
+
+
+def composed() -> dict[str, Any]:
+    return loaded("compose.yaml")
+
+
+@pytest.mark.parametrize("name", ["fmnist", "prometheus"])
+def test_each_service_has_limits_and_no_rights(name: str) -> None:
+    service = composed()["services"][name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(service)
+    assert re.fullmatch(r"[\w/]+:v?\d+(\.\d+)+", service["image"])
+    for port in service["ports"]:
+        assert port.startswith("127.0.0.1:")
+    assert not {"privileged", "network_mode", "pid", "cap_add", "devices", "user"} & set(service)
+    assert all(
+        volume.split(":")[0] != "/var/run/docker.sock" for volume in service.get("volumes", [])
+    )
+
+
+def test_the_server_cannot_write_but_for_its_own_tmp() -> None:
+    service = composed()["services"]["fmnist"]
+    assert service["read_only"] is True
+    assert "volumes" not in service
+    assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+    assert service["image"] == f"fmnist:{importlib.metadata.version('fmnist')}"
+    assert "healthcheck" not in service  # the image's own holds
+
+
+def test_the_token_is_asked_for_and_never_written_down() -> None:
+    compose = composed()
+    assert compose["services"]["fmnist"]["environment"]["FMNIST_SERVE_TOKEN"].startswith(
+        "${FMNIST_SERVE_TOKEN:?"
+    )
+    (secret,) = compose["services"]["prometheus"]["secrets"]
+    assert compose["secrets"] == {secret: {"environment": "FMNIST_SERVE_TOKEN"}}
+
+
+def scraped() -> dict[str, Any]:
+    """The one job of Prometheus, whose file is where its command looks for it."""
+    service = composed()["services"]["prometheus"]
+    (mounted,) = [volume for volume in service["volumes"] if volume.startswith("./")]
+    source, target, mode = mounted.split(":")
+    assert f"--config.file={target}" in service["command"]
+    assert mode == "ro"
+    (job,) = loaded(source)["scrape_configs"]
+    return dict(job)
+
+
+def test_prometheus_reads_the_metrics_with_the_servers_token() -> None:
+    compose, job = composed(), scraped()
+    (secret,) = compose["services"]["prometheus"]["secrets"]
+    assert job["authorization"] == {
+        "type": "Bearer",
+        "credentials_file": f"/run/secrets/{secret}",
+    }
+    ((target,),) = [config["targets"] for config in job["static_configs"]]
+    assert target.partition(":")[0] in compose["services"]
+    variables = compose["services"]["fmnist"]["environment"]
+    variables = {**environment(), **variables, "FMNIST_SERVE_TOKEN": TOKEN}
+    with running(env=variables) as server:
+        url = f"http://127.0.0.1:{server.port}{job['metrics_path']}"
+        host, token = {"Host": target}, {"Authorization": f"Bearer {TOKEN}"}
+        answer = requests.get(url, headers={**host, **token}, timeout=10)
+        assert answer.status_code == 200
+        assert "fmnist_requests_total" in answer.text or "fmnist_model_info" in answer.text
+        assert requests.get(url, headers=host, timeout=10).status_code == 401
+        other = {**token, "Host": "other:8000"}
+        assert requests.get(url, headers=other, timeout=10).status_code == 400
+
+
+# What is installed in it
+
+
+def test_the_installed_set_is_small_and_serves(tmp_path: Path) -> None:
+    installed = Installed(tmp_path / "serve", extra="serve")
+    libraries = next(path for path in installed.folder.glob("[Ll]ib*") if not path.is_symlink())
+    files = [path for path in libraries.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert 50 * MEGABYTE < sum(path.stat().st_size for path in files) < 450 * MEGABYTE
+    names = {path.name.partition("-")[0] for path in libraries.rglob("*.dist-info")}
+    assert {"fastapi", "uvicorn", "fmnist"} <= names
+    assert not names & {"torch", "keras", "tensorflow", "onnx", "scipy", "matplotlib"}
+    done = installed.run("serve", "--host", "0.0.0.0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FMNIST_SERVE_TOKEN" in done.stderr
+    code = "from fmnist.serving.app import create_app; from fmnist.serving.settings import Settings"
+    program = f"{code}; create_app(Settings())"
+    subprocess.run([str(installed.python), "-I", "-c", program], check=True, cwd=tmp_path)
