@@ -730,6 +730,8 @@ def test_an_error_of_the_system_is_one_line(
         "predict a.jpg --explain",
         "predict a.jpg --explain --json",
         "predict --gallery a.jpg b.jpg",
+        "serve --port 70000",
+        "serve --workers none",
     ],
 )
 def test_bad_usage_exits_2(fmnist: Fmnist, command: str) -> None:
@@ -762,7 +764,8 @@ def test_version(fmnist: Fmnist) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["data", "recipes", "train", "evaluate", "report", "export", "predict", "doctor"]
+    "verb",
+    ["data", "recipes", "train", "evaluate", "report", "export", "predict", "serve", "doctor"],
 )
 def test_the_help_of_every_verb_has_an_example(fmnist: Fmnist, verb: str) -> None:
     done = fmnist(verb, "--help")

@@ -41,6 +41,14 @@ def test_keras_comes_with_an_extra_of_its_own() -> None:
         assert str(told).endswith("is not installed; run: pip install 'fmnist[keras]'")
 
 
+def test_a_server_comes_with_an_extra_of_its_own() -> None:
+    for name in ("fastapi.routing", "httptools", "starlette", "uvicorn"):
+        told = missing_extra(ModuleNotFoundError("No module", name=name))
+        assert str(told).endswith("is not installed; run: pip install 'fmnist[serve]'")
+    told = missing_extra(ModuleNotFoundError("No module", name="prometheus_client.parser"))
+    assert str(told).startswith("prometheus-client is not installed")
+
+
 @pytest.mark.parametrize("name", [None, "", "numpy", "torchvision", "fmnist.training"])
 def test_a_module_of_no_extra_is_not_explained_away(name: str | None) -> None:
     assert missing_extra(ModuleNotFoundError("No module", name=name)) is None

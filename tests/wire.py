@@ -185,9 +185,11 @@ def served(settings: Settings | None = None, **limits: Any) -> Iterator[Served]:
             time.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
         running = Served(port, server, echo, metrics)
-        with contextlib.ExitStack() as wires:
-            wires.callback(lambda: [wire.socket.close() for wire in running.wires])
+        try:
             yield running
+        finally:
+            for wire in running.wires:
+                wire.socket.close()
     finally:
         echo.go_on.set()
         server.should_exit = True

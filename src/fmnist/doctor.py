@@ -86,6 +86,12 @@ def _extras() -> Iterator[Finding]:
         yield Finding("extra keras", f"lacks {missing}", True, advice)
     else:
         yield Finding("extra keras", f"Keras {versions()['keras']} on {backend}")
+    missing = _missing("fastapi", "httptools", "prometheus_client", "python_multipart", "uvicorn")
+    if missing:
+        advice = "only for fmnist serve: pip install 'fmnist[serve]'"
+        yield Finding("extra serve", f"lacks {missing}", True, advice)
+    else:
+        yield Finding("extra serve", "installed")
 
 
 def _missing(*packages: str) -> str:

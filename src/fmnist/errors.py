@@ -65,7 +65,8 @@ _EXTRAS = {
     "captum": "explain",
     "cleanlab": "audit",
     **dict.fromkeys(
-        ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"
+        ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
+        "serve",
     ),
 }
 _INSTALLED_AS = {

@@ -356,6 +356,15 @@ class TestStop:
             assert all(wire.ends() for wire in wires)
             assert time.monotonic() - began < 1.5
 
+    def test_bodies_whose_answer_was_given_hold_nothing_up(self) -> None:
+        with served() as server, server.wire() as wire:
+            early = POST.replace(b"/x", b"/early")
+            assert wire.ask(early + b"Content-Length: 100\r\n\r\n").status == 200
+            began = time.monotonic()
+            server.stop()
+            server.wait_for(0)
+            assert time.monotonic() - began < 4
+
     def test_what_is_not_answered_in_time_is_told_so(self) -> None:
         with served(stop_seconds=1) as server, server.wire() as wire:
             wire.send(GET.replace(b"/x", b"/slow") + b"\r\n")

@@ -62,7 +62,7 @@ def test_the_defaults_are_those_of_the_settings(serve: Serve) -> None:
     assert serve().settings == Settings(port=0)
 
 
-CHOICES = [
+CHOICES: list[tuple[str, str, dict[str, Any]]] = [
     ("host", "localhost", {"host": "localhost"}),
     ("workers", "3", {"workers": 3}),
     ("token", TOKEN, {"token": TOKEN}),

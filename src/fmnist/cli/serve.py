@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -227,6 +229,8 @@ def _refuse_empty_secret() -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket, announce: "Announce") -> None:
+    # The first process of a container, as which we may run, ignores what it has no handler for.
+    signal.signal(signal.SIGTERM, _leave)
     if settings.workers > 1:
         from fmnist.serving.workers import serve_with_workers
 
@@ -235,6 +239,11 @@ def _serve(settings: Settings, listener: socket.socket, announce: "Announce") ->
         from fmnist.serving.server import serve as serve_alone
 
         serve_alone(settings, listener, announce)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End, before there is a server to stop."""
+    raise SystemExit(0)
 
 
 def _announcer(settings: Settings, listener: socket.socket, as_json: bool) -> "Announce":

@@ -4,10 +4,9 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -24,8 +23,6 @@ from fmnist.serving.forms import FORM, FormFile, form_files
 from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.schema import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.served import Served
-
-T = TypeVar("T")
 
 router = APIRouter()
 
@@ -67,7 +64,7 @@ async def predict(
     with served.room(len(files)):
         async with served.deadline():
             wanted = Wanted(top, steps, explain)
-            return await _while_there(request, _answers(served, files, wanted))
+            return await _answers(served, files, wanted)
 
 
 def refuse_query(error: RequestValidationError) -> Refusal:
@@ -87,26 +84,6 @@ async def _files(request: Request, served: Served) -> list[FormFile]:
     if content_type.partition(";")[0].strip().lower() != FORM:
         return [FormFile("", body)]
     return await form_files(body, content_type, served.settings.files)
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; cancel it if the client goes away, for whom it would be done."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Refusal(400, "the client went away")
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    """Return when the client has gone; its body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _answers(served: Served, files: list[FormFile], wanted: Wanted) -> Response:

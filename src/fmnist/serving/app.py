@@ -1,16 +1,17 @@
 """The application: its doors (page, JSON API, protocol) behind one gate."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,6 +27,8 @@ from fmnist.serving.refusal import Refusal
 from fmnist.serving.served import open_served
 from fmnist.serving.settings import Settings
 
+_Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
+
 
 def create_app(settings: Settings, classifier: Classifier | None = None) -> Gate:
     """Return the ASGI application; it loads the model of the settings now unless one is given.
@@ -35,12 +38,13 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Gate
     ready = classifier or load_classifier(settings.model, threads=1)
     metrics = Metrics()
     metrics.model(*identify(ready, settings.model))
+    json_api = _json_api(partial(_lifespan, ready, settings, metrics))
     routes = (
         *protocol.ROUTES,
         *page_routes(),
         Route("/metrics", partial(_show_metrics, metrics)),
+        Route("/openapi.json", partial(_show_document, json_api)),
     )
-    json_api = _json_api(partial(_lifespan, ready, settings, metrics))
     return Gate(_Doors(routes, json_api), settings, metrics)
 
 
@@ -73,14 +77,13 @@ async def _handle(route: Route, scope: Scope, receive: Receive, send: Send) -> N
         _refuse(Request(scope), error)
 
 
-def _json_api(lifespan: Any) -> FastAPI:
+def _json_api(lifespan: _Lifespan) -> FastAPI:
     app = FastAPI(
         title="fmnist",
         version=metadata.version("fmnist"),
         description="What is on pictures of clothes, by a classifier of Fashion-MNIST's classes.",
         lifespan=lifespan,
-        docs_url=None,  # a page that loads scripts from elsewhere; ours is at /docs
-        redoc_url=None,
+        openapi_url=None,  # and with it pages that load scripts from elsewhere; ours is at /docs
         redirect_slashes=False,
         exception_handlers={
             HTTPException: _refuse,
@@ -89,7 +92,6 @@ def _json_api(lifespan: Any) -> FastAPI:
         },
     )
     app.include_router(api.router)
-    app.openapi = partial(_document, app)  # type: ignore[method-assign]  # as FastAPI says to
     return app
 
 
@@ -107,12 +109,10 @@ def _show_metrics(metrics: Metrics, request: Request) -> Response:
     return Response(content, headers={"Content-Type": content_type})
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document: FastAPI's of the JSON API, and the protocol's own."""
-    if app.openapi_schema is None:
-        FastAPI.openapi(app)["paths"].update(openapi_paths())
-    assert app.openapi_schema is not None
-    return app.openapi_schema
+def _show_document(json_api: FastAPI, request: Request) -> Response:
+    """Answer with the OpenAPI document: FastAPI's of the JSON API, and the protocol's paths."""
+    document = json_api.openapi()  # which it makes once
+    return JSONResponse({**document, "paths": {**document["paths"], **openapi_paths()}})
 
 
 def _refuse(request: Request, error: Exception) -> NoReturn:

@@ -82,22 +82,21 @@ async def _received(request: Request, limit: int) -> bytes:
     if message["type"] == "http.request" and not message.get("more_body"):
         return _ended(scope, message.get("body", b""), limit)
     arriving: Arriving = scope[ARRIVING]
-    chunks, size = [], 0
+    body = bytearray()  # not a list: a body may come byte by byte
     try:
         while True:
             if message["type"] != "http.request":
                 raise Refusal(400, "the client went away before the end of the body")
             chunk = message.get("body", b"")
-            if size + len(chunk) > limit:
+            if len(body) + len(chunk) > limit:
                 raise too_large(limit)
             arriving.add(len(chunk))
-            size += len(chunk)
-            chunks.append(chunk)
+            body += chunk
             if not message.get("more_body"):
-                return _ended(scope, b"".join(chunks), limit)
+                return _ended(scope, bytes(body), limit)
             message = await receive()
     finally:
-        arriving.drop(size)
+        arriving.drop(len(body))
 
 
 def _ended(scope: "Scope", body: bytes, limit: int) -> bytes:

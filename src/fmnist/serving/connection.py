@@ -218,12 +218,11 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Answer what has come and what is on its way, and end."""
         self._crowd.stopping = True
-        if self._ending:
-            self._set_clock(LINGER_SECONDS)
-        elif self._is_answering():
+        if self._is_answering():
             self.cycle.keep_alive = False
-        elif self._stage is Stage.body:
+        elif self._ending or self._stage is Stage.body:  # of a body that was answered
             self.end()
+            self._set_clock(LINGER_SECONDS)
         else:
             self.loop.call_later(STOP_SECONDS, self._end_if_idle)
 

@@ -20,12 +20,13 @@ PIECE = 2**14  # bytes between two turns of the event loop; at the worst 5 ms of
 # what is made for it, such as a boundary with megabytes of blanks behind it.
 SECONDS = 0.2
 FIELDS = 8  # that are no files; nothing is made of them
+HEADER = 1024  # characters of a Content-Type; the time to read it grows with their square
 
 # The parser warns of each damaged form; who sent it is told, and the log is not his.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-@dataclass
+@dataclass(frozen=True)
 class FormFile:
     """A file of a form."""
 
@@ -39,6 +40,8 @@ async def form_files(body: bytes, content_type: str, files: int) -> list[FormFil
     The names of fields are of no account, and neither are fields without a file name. Raises
     Refusal: 400 for what is no such form, 413 for more files.
     """
+    if len(content_type) > HEADER:
+        raise Refusal(400, "the form's Content-Type is too long; let the client set it")
     _, options = parse_options_header(content_type)
     if not options.get(b"boundary"):
         raise Refusal(400, "the form's Content-Type names no boundary; let the client set it")

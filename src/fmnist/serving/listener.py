@@ -21,11 +21,11 @@ def open_listener(settings: Settings) -> socket.socket:
     """Return a socket that listens where the settings say; raise RunError where it cannot."""
     where = f"cannot listen on {settings.host} port {settings.port}"
     try:
-        family, *_, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )[0]
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise RunError(f"{where}: the host is not known; name an address with --host") from error
+    # Of a name with both, such as localhost, the address that clients try who know only one kind.
+    family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     both = settings.host == "::" and socket.has_dualstack_ipv6()
     try:
         return socket.create_server(address, family=family, backlog=WAITING, dualstack_ipv6=both)

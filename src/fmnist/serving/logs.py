@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 WAITING = 20_000  # lines; about 5 MB
 CHUNK = 4096  # bytes that a pipe takes whole, so that two workers' lines do not mix (PIPE_BUF)
@@ -165,7 +166,7 @@ class JsonHandler(logging.Handler):
                 piece = piece[os.write(self._descriptor, piece) :]
 
 
-def _record(name: str, level: int, event: str, fields: dict[str, object]) -> logging.LogRecord:
+def _record(name: str, level: int, event: str, fields: Mapping[str, object]) -> logging.LogRecord:
     told = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": event}
     return logging.makeLogRecord({**told, "fields": fields})
 

@@ -35,7 +35,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "fmnist_requests",
@@ -118,7 +118,7 @@ class Metrics:
         folder = os.environ.get(SHARED)
         registry = CollectorRegistry()
         if folder:
-            MultiProcessCollector(registry, folder)
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
             registry.register(_Processes(Path(folder)))
         else:
             registry.register(self._registry)

@@ -64,7 +64,7 @@ class Wanted(NamedTuple):
 
 
 class Asked(NamedTuple, Generic[T]):
-    """An inference request; the number of elements is that of `elements`."""
+    """An inference request that was understood."""
 
     elements: T
     wanted: Sequence[Wanted]  # in the order asked for

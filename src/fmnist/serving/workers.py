@@ -51,7 +51,7 @@ def serve_with_workers(settings: Settings, listener: socket.socket, announce: "A
             crew.end()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    logs.event("stopped")
+    logs.event("stopped", pid=os.getpid())
     logs.flush()
 
 
@@ -104,7 +104,7 @@ class _Crew:
                 if dead:
                     self._replace(worker)
             time.sleep(LOOK_SECONDS)
-        logs.event("stopping", signal=signal.Signals(self._signals[0]).name)
+        logs.event("stopping", pid=os.getpid(), signal=signal.Signals(self._signals[0]).name)
 
     def end(self) -> None:
         """Ask the workers to finish; kill those that do not in time, or at another Ctrl-C."""
@@ -162,8 +162,9 @@ class _Crew:
                 f"a worker ended before it answered, with status {status}; its last log lines, or "
                 "fmnist serve with --workers 1, say why"
             )
-        logs.log.error("worker died", extra={"fields": {"status": status}})
-        mark_process_dead(worker.process.pid, self._folder)
+        fields = {"pid": worker.process.pid, "status": status}
+        logs.log.error("worker died", extra={"fields": fields})
+        mark_process_dead(worker.process.pid, self._folder)  # type: ignore[no-untyped-call]
         worker.told.close()
         self._workers[self._workers.index(worker)] = self._started()
 
