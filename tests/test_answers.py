@@ -124,10 +124,10 @@ class Fake(Classifier):
     """Answers with the class that the image's brightness names; notes how many were asked about."""
 
     def __init__(self) -> None:
-        super().__init__(self.answer, {"class_names": NAMES, "temperature": 1.0})
+        super().__init__(self.reply, {"class_names": NAMES, "temperature": 1.0})
         self.batches: list[int] = []
 
-    def answer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def reply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batches.append(len(images))
         return np.eye(10, dtype=np.float32)[images[:, 0, 0]] * 9
 

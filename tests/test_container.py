@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
+import yaml
 
 from installed import ROOT, Installed
 from servers import running, starting
@@ -168,7 +169,6 @@ def test_it_serves_with_a_token_is_healthy_and_writes_nothing() -> None:
 
 
 def loaded(path: str) -> dict[str, Any]:
-    yaml = pytest.importorskip("yaml")
     return dict(yaml.safe_load((ROOT / path).read_text()))
 
 

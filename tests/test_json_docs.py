@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from PIL import Image
 
 from fmnist.cli import main
 from fmnist.data import Dataset
+from fmnist.serving.identity import Identity
+from fmnist.serving.server import Announce
+from fmnist.serving.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 SECTION = re.compile(r"^## `fmnist (\w+(?: --\w+)?)`\n\n```json\n(.*?)\n```$", re.M | re.S)
@@ -20,6 +25,10 @@ EXAMPLES = {
 # Whose keys are names of things: each value has the shape of the example's first.
 MAPS = ("splits", "classes", "versions")
 EXPORT = ["--format", "safetensors", "--out", "tiny.safetensors"]
+
+
+def _answer_and_end(settings: Settings, listener: socket.socket, announce: Announce) -> None:
+    announce(Identity("photo", "ab" * 32, "0.1.0"))
 
 
 def differences(example: Any, said: Any, where: str = "$") -> list[str]:
@@ -75,6 +84,7 @@ def test_the_verbs_print_what_the_page_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fmnist.evaluation.speed.SECONDS", 0.0)
+    monkeypatch.setattr(import_module("fmnist.cli.serve"), "_serve", _answer_and_end)
 
     def said(*arguments: str) -> dict[str, Any]:
         monkeypatch.setattr("sys.argv", ["fmnist", *arguments, "--json"])
@@ -100,6 +110,7 @@ def test_the_verbs_print_what_the_page_says(
         "report": ["report", "run"],
         "export": ["export", "run", "--recipe", "tiny:TINY", *EXPORT],
         "predict": ["predict", "garment.png"],
+        "serve": ["serve", "--port", "0"],
         "doctor": ["doctor"],
     }
     assert commands.keys() == EXAMPLES.keys()

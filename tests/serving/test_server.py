@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,30 @@ def test_it_needs_nothing_of_the_extra_train() -> None:
     with running(before=f"import sys; sys.modules.update(dict.fromkeys({names}))") as server:
         assert ask(server) == 200
         assert server.get("/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_it_writes_no_file_and_calls_nobody(scratch: Path, own_home: Path) -> None:
+    """ONNX Runtime 1.31 would do both: it reports its use unless told not to."""
+    picture = (resources.files("fmnist.serving") / "page" / "sample-bag.jpg").read_bytes()
+    with running() as server:
+        with requests.Session() as session:
+            assert session.post(f"{server.url}/api/predict", data=picture).status_code == 200
+            assert ask(server) == 200
+            assert _foreign_addresses(server.pid) == set()
+        assert server.stop() == 0
+    assert list(scratch.iterdir()) == list(own_home.iterdir()) == []
+
+
+def _foreign_addresses(pid: int) -> set[str]:
+    """The ends of a process's sockets that are not on the loopback, as Linux writes them."""
+    own, found = _open_files(pid), set()
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            ends = {address.partition(":")[0] for address in fields[1:3]}
+            if f"socket:[{fields[9]}]" in own:
+                found |= ends - {"0100007F", "00000000"}
+    return found
 
 
 # It is told to stop

@@ -13,6 +13,7 @@ from fmnist.serving.refusal import overloaded
 
 # Larger batches win nothing (0.19 ms an image from 8 on) and make the next request wait.
 LARGEST = 32  # images
+FULL = "too many requests wait for the network"
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -67,7 +68,7 @@ class Batcher:
     def check_room(self) -> None:
         """Raise Refusal (503) where `ask` would: ask before a body is read for nothing."""
         if len(self._queue) >= self._limit or self._images >= self._limit * LARGEST:
-            raise overloaded("too many requests wait for the network")
+            raise overloaded(FULL)
 
     async def ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (n, 10) of images (n, 28, 28); raise Refusal where too many wait.

@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fmnist.serving import logs
+from fmnist.serving.batching import FULL
 from fmnist.serving.bodies import ARRIVING, BYTES_IN, Arriving
 from fmnist.serving.hosts import Hosts, is_cross_site
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.rates import Rates
-from fmnist.serving.refusal import BROKEN, Refusal
+from fmnist.serving.refusal import BROKEN, Refusal, overloaded
 from fmnist.serving.settings import MetricsChoice, Settings
 
 # Keys of a request's scope: the task that answers, and whether its connection was lost, whereupon
@@ -26,6 +27,7 @@ from fmnist.serving.settings import MetricsChoice, Settings
 TASK: Final = "fmnist.task"
 GONE: Final = "fmnist.gone"
 CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
+NETWORK = "/v2/models/{model}/infer"  # the route of what asks the network
 UNMATCHED = "unmatched"  # the route of what has none, in logs and metrics
 
 # OWASP's HTTP Headers and Content Security Policy cheat sheets.
@@ -72,6 +74,9 @@ class Gate:
         self._rates = Rates(settings.rate, settings.burst) if settings.rate else None
         self._arriving = Arriving(max(settings.arriving_bytes, settings.body_bytes))
         self._authorization = f"Bearer {settings.token}".encode() if settings.token else None
+        self._busy_status, headers, self._busy_body = _parts(overloaded(FULL))
+        ours = [*_SECURITY, _NO_STORE, (b"x-request-id", b"")]
+        self._busy = _head(self._busy_status, [*headers, *ours])
         self._entry: ASGIApp = self._answer
         if settings.proxies:
             trusted = list(settings.proxies)
@@ -100,15 +105,19 @@ class Gate:
         seconds = time.perf_counter() - began
         self._note(out.request_id, route, scope["method"], out.status, seconds, size)
 
+    def busy(self) -> bytes:
+        """Return the whole answer to a request that would find the network's queue full."""
+        request_id = secrets.token_hex(8)
+        self._note(request_id, NETWORK, "POST", self._busy_status, 0.0, 0)
+        return self._busy + request_id.encode() + b"\r\n\r\n" + self._busy_body
+
     def turned_away(self, refusal: Refusal, seconds: float) -> bytes:
         """Return the whole answer to what never became a request, noted as the others are."""
         request_id = secrets.token_hex(8)
         status, headers, body = _parts(refusal)
         headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
         self._note(request_id, UNMATCHED, "none", status, seconds, 0)
-        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
-        lines += [name + b": " + value for name, value in headers]
-        return b"\r\n".join((*lines, b"", body))
+        return _head(status, headers) + b"\r\n\r\n" + body
 
     def _admit(self, scope: Scope, headers: _Headers) -> None:
         """Raise Refusal where a request may not be answered."""
@@ -228,6 +237,12 @@ def _parts(refusal: Refusal) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
     return refusal.status, headers, body
+
+
+def _head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of an answer without its last line's end."""
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    return b"\r\n".join((*lines, *(name + b": " + value for name, value in headers)))
 
 
 def _fault(request_id: str) -> Refusal:
