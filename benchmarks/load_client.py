@@ -236,6 +236,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": round(taken, 3),
         "connections": opened,
         "good_a_second": round(good / taken, 2),
+        "client_cores": round(time.process_time() / (time.perf_counter() - began), 2),
         "requests": client.tally.summary(),
         "health": probe and probe.tally.summary(),
     }

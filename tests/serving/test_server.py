@@ -321,6 +321,24 @@ def test_nobody_has_to_read_what_it_prints() -> None:
         assert process.wait(20) == 0
 
 
+def test_it_needs_no_stdin_stdout_and_stderr() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    command = f'exec "{sys.executable}" -m fmnist serve --port {port} <&- >&- 2>&-'
+    with subprocess.Popen(["sh", "-c", command]) as process:
+        try:
+            assert eventually(lambda: _answers(f"http://127.0.0.1:{port}"), STARTS_WITHIN)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(f"{url}/v2/health/ready", timeout=30).status_code == 200
+    return False
+
+
 # Several workers
 
 

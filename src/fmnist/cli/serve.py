@@ -189,6 +189,7 @@ def serve(
     Example: `fmnist serve --port 8080`
     """
     _refuse_empty_secret()
+    _hold_standard_files()
     settings = Settings(
         model=model,
         host=host,
@@ -226,6 +227,16 @@ def _refuse_empty_secret() -> None:
     """Raise for a token that got lost on its way: Click takes an empty variable for none."""
     if os.environ.get(f"{PREFIX}TOKEN") == "":
         raise typer.BadParameter("name a secret, or unset it", param_hint=f"{PREFIX}TOKEN")
+
+
+def _hold_standard_files() -> None:
+    """Open what the caller closed of stdin, stdout and stderr, so that no socket takes its place.
+
+    Else what is printed would go to a client, and libuv ends a process that closes such a socket.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # by workers, which have the same need
+    os.close(descriptor)
 
 
 def _serve(settings: Settings, listener: socket.socket, announce: "Announce") -> None:
