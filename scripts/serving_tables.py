@@ -10,7 +10,11 @@ GROWTH = 20  # MiB that the second half of a long run may add
 def rows(found: Mapping[str, Any]) -> list[list[str]]:
     """Return what was measured, what was aimed at, and what came out, a line each."""
     tensors, photos, memory = found["tensors"], found["photos"], found["memory"]
+    start = found["start"]
     lines = [
+        ["from a cold shell to the first answer", "2 s",
+         f"{start['seconds']['median']:.2f} s (n = {start['seconds']['n']}), "
+         f"{start['mib']['median']:.0f} MiB"],
         ["28x28 tensors, 300 clients, as fast as they can", "1,100 a second",
          f"{rate(tensors['closed_300'])}, {late(tensors['closed_300'])}"],
         ["the same, 10 clients", "p99 10 ms",
@@ -48,9 +52,11 @@ def overload(what: str, found: Mapping[str, Any]) -> list[list[str]]:
     health = twice["health"]["milliseconds"]["p99"]
     return [
         [f"capacity for {what}", "", f"{found['capacity']:,.0f} a second"],
+        ["… at 80 % of it, and again 5 s after the overload", "all answered 200",
+         f"{late(found['at_80_percent'])}; {late(found['at_80_percent_afterwards'])}"],
         [f"twice the capacity for {what}, {twice['seconds']:.0f} s",
          "90 % goodput, only 200 and 503, none lost",
-         f"{share}; {statuses}; {lost} lost"],
+         f"{share}, {late(twice)}; {statuses}; {lost} lost"],
         ["… meanwhile, health", "p99 50 ms", f"p99 {health:.0f} ms"],
     ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from playwright.sync_api import (
 
 SWITCHES = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
+    *("--disable-component-update", "--disable-sync", "--in-process-gpu"),
 ]
 PATIENCE_MS = 20_000
 # Counts what would fill the memory of a page that is left open: object URLs that are not freed.
@@ -54,21 +54,39 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+# What Chromium has and older browsers do not: Safari before 17.4, Firefox before 124.
+FORGET = "delete AbortSignal.any; delete AbortSignal.timeout;"
+# What a finger may miss: less than 44 px. A link inside a sentence has the height of its line.
+SMALL = """
+[...document.querySelectorAll("button, input, a")]
+    .filter((each) => each.offsetParent && !each.matches("p:not(.links) a"))
+    .map((each) => [each.textContent.trim() || each.id, each.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width < 44 || height < 44).map(([name]) => name)
+"""
+
+
 class Visit:
     """One visitor's page, with what went wrong on it."""
 
     def __init__(self, context: BrowserContext, address: str) -> None:
         """Open a server's address in a fresh page."""
         self.faults: list[str] = []  # console errors, which violations of the policy are too
-        context.add_init_script(COUNT_URLS)
+        context.add_init_script(COUNT_URLS + FORGET)
         self.page: Page = context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("console", self._note)
-        self.choosers: list[
-            FileChooser
-        ] = []  # heard from the start: expect_file_chooser is too late
+        # Heard from the start: expect_file_chooser is too late.
+        self.choosers: list[FileChooser] = []
         self.page.on("filechooser", lambda chooser: self.choosers.append(chooser))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(address)
+
+    def again(self, address: str) -> None:
+        """Open an address as if for the first time: what a test saw and replaced is gone."""
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.goto("about:blank")
+        self.faults.clear()
+        self.choosers.clear()
         self.page.goto(address)
 
     def _note(self, message: ConsoleMessage) -> None:
@@ -110,6 +128,14 @@ class Visit:
             assert time.monotonic() < deadline, condition
             self.page.wait_for_timeout(20)
 
+    def elapse(self, condition: str, seconds: int) -> None:
+        """Let time pass on the page's clock, some seconds at once, until an expression is true."""
+        for _ in range(200):
+            if self.page.evaluate(condition):
+                return
+            self.page.clock.run_for(1000 * seconds)
+        raise AssertionError(condition)
+
     def text(self, selector: str) -> str:
         """What the first element of a selector says, in single spaces."""
         return " ".join((self.page.locator(selector).first.text_content() or "").split())
@@ -147,6 +173,11 @@ class Visit:
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         return width
+
+    def small_targets(self) -> list[str]:
+        """What is too small for a finger."""
+        names: list[str] = self.page.evaluate(SMALL)
+        return names
 
     def grave_faults(self) -> list[str]:
         """What axe-core finds that keeps people out, or nearly."""

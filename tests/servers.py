@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.serving.app import create_app
+from fmnist.serving.identity import Identity
 from fmnist.serving.server import configured
 from fmnist.serving.settings import Settings
 
 STARTS_WITHIN = 30.0  # seconds, on a machine that is busy with other tests
 ENDS_WITHIN = 40.0  # seconds, over the server's own 30
+IDENTITY = Identity("tiny", "0" * 64, "0.1.0")
 FACTS: dict[str, Any] = {
     "class_names": list(CLASS_NAMES),
     "temperature": 2.0,
@@ -76,13 +78,17 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    *arguments: str, env: Mapping[str, str] | None = None, before: str = ""
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    before: str = "",
+    program: Sequence[str | Path] = (),
 ) -> Iterator[Server]:
     """Run `fmnist serve --port 0 *arguments` in a process, from the time it says where it answers.
 
-    `before` is Python code that is run first in that process, to replace parts of it.
+    `before` is Python code that is run first in that process, to replace parts of it; `program` is
+    what to run in place of the `fmnist` of this process's environment.
     """
-    with starting(*arguments, env=env, before=before) as server:
+    with starting(*arguments, env=env, before=before, program=program) as server:
         deadline = time.monotonic() + STARTS_WITHIN
         while b"\n" not in server.out.read_bytes():
             assert server.process.poll() is None, server.err.read_text()
@@ -93,16 +99,19 @@ def running(
 
 @contextlib.contextmanager
 def starting(
-    *arguments: str, env: Mapping[str, str] | None = None, before: str = ""
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    before: str = "",
+    program: Sequence[str | Path] = (),
 ) -> Iterator[Server]:
     """As `running`, without waiting; whatever is left of the process and its children is killed."""
     code = f"{before}\nfrom fmnist.cli import main; main()"
-    how = ["-c", code] if before else ["-m", "fmnist"]
+    how = program or [sys.executable, *(["-c", code] if before else ["-m", "fmnist"])]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
-                [sys.executable, *how, "serve", "--port", "0", *arguments],
+                [*how, "serve", "--port", "0", *arguments],
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=to_out,
@@ -139,7 +148,7 @@ def client(
 ) -> Iterator[Client]:
     """Serve the application in a thread of this process, by default with `fake_classifier`."""
     settings = settings or Settings()
-    app = create_app(settings, classifier or fake_classifier())
+    app = create_app(settings, classifier or fake_classifier(), IDENTITY)
     config = configured(app, settings)
     config.port = 0
     server = uvicorn.Server(config)

@@ -6,15 +6,16 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from fmnist.serving.backlog import Backlog
 from fmnist.serving.bodies import read_body
+from fmnist.serving.connection import Connection
 from fmnist.serving.gate import Gate
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.server import configured
@@ -89,6 +90,12 @@ class Wire:
         """Wait for the connection's end, which must be no reset; False where more comes first."""
         return not self.received and self.socket.recv(1) == b""
 
+    def rest(self) -> bytes:
+        """Read until the connection's end, which must be no reset."""
+        while data := self.socket.recv(2**16):
+            self.received += data
+        return self.received
+
     def dribble(self, data: bytes, pause: float = 0.03) -> float:
         """Send byte by byte until the other side closes or says something; return the seconds."""
         began = time.monotonic()
@@ -122,9 +129,10 @@ class Echo:
             raise ZeroDivisionError("a secret")
         elif scope["path"] == "/half":
             await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
             raise ZeroDivisionError("a secret")
         if scope["path"] not in ("/early", "/large"):
-            body = await read_body(Request(scope, receive), self.settings)
+            body = await read_body(scope, receive, self.settings.body_bytes)
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -161,20 +169,35 @@ class Served:
     def stop(self) -> None:
         self.server.should_exit = True
 
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open, on the server's side."""
+        return cast("list[Connection]", list(self.server.server_state.connections))
+
     def wait_for(self, connections: int) -> None:
         """Wait until so many connections are open."""
+        self.wait_until(lambda: len(self.connections) == connections)
+
+    def wait_for_request(self, path: str) -> None:
+        """Wait until the application has seen the latest request, to that path."""
+        self.wait_until(lambda: bool(self.echo.scopes) and self.echo.scopes[-1]["path"] == path)
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds; fail where it does not within ten seconds."""
         deadline = time.monotonic() + 10
-        while len(self.server.server_state.connections) != connections:
-            assert time.monotonic() < deadline, len(self.server.server_state.connections)
+        while not holds():
+            assert time.monotonic() < deadline
             time.sleep(0.005)
 
 
 @contextlib.contextmanager
-def served(settings: Settings | None = None, **limits: Any) -> Iterator[Served]:
+def served(
+    settings: Settings | None = None, backlog: Backlog | None = None, **limits: Any
+) -> Iterator[Served]:
     """Run Echo behind a gate, in a thread."""
     settings = settings or Settings(access_log=False, **limits)
     echo, metrics = Echo(settings), Metrics()
-    config = configured(Gate(echo, settings, metrics), settings)
+    config = configured(Gate(echo, settings, metrics, backlog), settings)
     config.port, config.lifespan = 0, "off"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -12,3 +12,11 @@ def server() -> Iterator[Server]:
     """`fmnist serve` with its defaults, on a free port."""
     with running() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[tuple[Server, str]]:
+    """`fmnist serve` that asks for a token, and the token."""
+    token = "open-sesame-open-sesame"
+    with running("--token", token) as started:
+        yield started, token

@@ -8,8 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist.classifier import Classifier
-from fmnist.errors import ModelError, RunError
-from fmnist.serving.app import create_app
 from fmnist.serving.settings import MetricsChoice, Settings
 from servers import FACTS, Client, client
 
@@ -102,10 +100,3 @@ def test_a_failure_is_500_with_the_requests_id_and_no_traceback() -> None:
         assert answer.headers["X-Request-Id"] in answer.json()["error"]
         assert "secret" not in answer.text
         assert asking.get("/v2/health/live").status_code == 200
-
-
-def test_a_model_that_cannot_be_loaded_raises_at_once(tmp_path: Any) -> None:
-    with pytest.raises(ModelError):
-        create_app(Settings(model=tmp_path / "nothing.onnx"))
-    with pytest.raises(RunError):
-        create_app(Settings(model=tmp_path))

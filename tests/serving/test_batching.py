@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
@@ -78,8 +77,10 @@ def in_loop(test: Coroutine[Any, Any, None]) -> None:
 
 
 @contextlib.contextmanager
-def batching(ask: Ask, waiting: int = 1024, metrics: Noted | None = None) -> Any:
-    batcher = Batcher(ask, waiting, metrics or Noted())
+def batching(
+    ask: Ask, waiting: int = 1024, metrics: Noted | None = None, seconds: float = 15.0
+) -> Any:
+    batcher = Batcher(ask, waiting, seconds, metrics or Noted())
     try:
         yield batcher
     finally:
@@ -179,10 +180,9 @@ def test_of_10_that_come_while_8_may_wait_exactly_2_are_refused_at_once() -> Non
     async def test() -> None:
         with batching(network.ask, waiting=8) as batcher:
             async with busy(network, batcher) as first:
-                began = time.perf_counter()
                 tasks = await asked(batcher, *(numbered(n) for n in range(1, 11)))
                 await until(lambda: sum(task.done() for task in tasks) == 2)
-                assert time.perf_counter() - began < 0.1
+                assert network.batches == [[0]]  # the network has not answered meanwhile
                 with pytest.raises(Refusal):
                     batcher.check_room()
             await first
@@ -362,3 +362,59 @@ def test_batches_and_the_queue_are_counted() -> None:
     in_loop(test())
     assert noted.batches == [1, 3]
     assert noted.queue == [0, 1, 2, 0]
+
+
+def test_each_waits_no_longer_than_it_may_in_the_queue_or_in_hand() -> None:
+    network = Network()
+
+    async def late(batcher: Batcher, number: int, after: float) -> float:
+        await asyncio.sleep(after)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Refusal, match=r"no answer within 0\.2 seconds") as refused:
+            await batcher.ask(numbered(number))
+        assert refused.value.status == 504
+        return asyncio.get_running_loop().time() - began
+
+    async def test() -> None:
+        with batching(network.ask, seconds=0.2) as batcher:
+            network.open.clear()
+            took = await asyncio.gather(*(late(batcher, n, n / 10) for n in range(4)))
+            assert all(seconds > 0.19 for seconds in took)
+            network.open.set()
+            np.testing.assert_array_equal(await batcher.ask(numbered(9)), logits_of(9))
+
+    in_loop(test())
+    assert network.batches == [[0], [9]]
+
+
+def test_it_tells_how_long_the_network_has_been_at_its_work() -> None:
+    network = Network()
+
+    async def test() -> None:
+        with batching(network.ask) as batcher:
+            assert batcher.busy_seconds() == 0
+            async with busy(network, batcher) as first:
+                await until(lambda: batcher.busy_seconds() > 0.05)
+            await first
+            await until(lambda: batcher.busy_seconds() == 0)
+
+    in_loop(test())
+
+
+def test_a_fault_beside_the_network_is_told_to_those_it_hits_and_the_others_go_on() -> None:
+    network = Network()
+
+    class Broken(Noted):
+        def batch(self, images: int) -> None:
+            if images == 2:
+                raise OSError("no space left")
+
+    async def test() -> None:
+        with batching(network.ask, metrics=Broken()) as batcher:
+            async with busy(network, batcher) as first:
+                tasks = await asked(batcher, numbered(1, 2), numbered(*range(LARGEST)))
+            answers = await asyncio.gather(first, *tasks, return_exceptions=True)
+        assert isinstance(answers[1], OSError)
+        np.testing.assert_array_equal(np.asarray(answers[2]), logits_of(*range(LARGEST)))
+
+    in_loop(test())

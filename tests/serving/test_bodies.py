@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 from starlette.types import Message
 
-from fmnist.serving.bodies import ARRIVING, BYTES_IN, Arriving, decompressed, read_body
-from fmnist.serving.refusal import BROKEN, Refusal
-from fmnist.serving.settings import Settings
+from fmnist.serving.bodies import BytesInFlight, inflated, read_body
+from fmnist.serving.passage import PASSAGE, Passage
+from fmnist.serving.refusal import Refusal
 from wire import POST, Served, served
 
 MIB = 2**20
@@ -40,14 +39,11 @@ def asked(
     async def receive() -> Message:
         return messages.pop(0)
 
+    scope = {} if scope is None else scope
     named = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    whole = {"type": "http", "headers": named, ARRIVING: Arriving(1000)}
-    whole.update(scope or {})
-    try:
-        return asyncio.run(read_body(Request(whole, receive), Settings(body_bytes=limit)))
-    finally:
-        if scope is not None:
-            scope.update(whole)
+    whole = {"type": "http", "headers": named, PASSAGE: Passage(BytesInFlight(1000))}
+    scope.update({**whole, **scope})
+    return asyncio.run(read_body(scope, receive, limit))
 
 
 def refused(*chunks: bytes, **options: Any) -> Refusal:
@@ -82,12 +78,38 @@ class TestLimit:
         assert asked(compress(b"x" * 100), content_encoding=coding) == b"x" * 100
         assert refused(compress(b"x" * 101), content_encoding=coding).status == 413
 
-    def test_is_of_all_that_arrive_too(self) -> None:
-        scope = {ARRIVING: Arriving(99)}
-        assert asked(b"x" * 50, b"x" * 49, scope=scope) == b"x" * 99
-        for _ in range(2):  # what was refused is counted no longer
-            assert refused(b"x" * 50, b"x" * 50, scope=scope).status == 503
-        scope[ARRIVING].add(99)
+
+class TestBytesInFlight:
+    @pytest.mark.parametrize("chunks", [[99], [50, 49]])
+    def test_are_counted_until_the_request_ends(self, chunks: list[int]) -> None:
+        in_flight = BytesInFlight(100)
+        first: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        asked(*(b"x" * size for size in chunks), scope=first)
+        refusal = refused(b"yy", scope={PASSAGE: Passage(in_flight)})
+        assert (refusal.status, refusal.headers["Retry-After"]) == (503, "1")
+        assert asked(b"y", scope={PASSAGE: Passage(in_flight)}) == b"y"
+        in_flight.release(first[PASSAGE])
+        assert asked(b"y" * 99, scope={PASSAGE: Passage(in_flight)}) == b"y" * 99
+
+    @pytest.mark.parametrize("coding", CODINGS)
+    def test_are_those_that_a_body_unpacks_to(self, coding: str) -> None:
+        in_flight = BytesInFlight(3 * MIB)
+        sent = CODINGS[coding](bytes(2 * MIB))
+        options: dict[str, Any] = {"limit": LIMIT, "content_encoding": coding}
+        first: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        asked(sent, scope=first, **options)
+        second: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        assert refused(sent, scope=second, **options).status == 503
+        for scope in (first, second):
+            in_flight.release(scope[PASSAGE])
+        asked(sent, scope={PASSAGE: Passage(in_flight)}, **options)
+
+    def test_of_a_request_alone_are_never_too_many(self) -> None:
+        in_flight = BytesInFlight(10)
+        sent = gzip.compress(bytes(2 * MIB))
+        scope = {PASSAGE: Passage(in_flight)}
+        assert len(asked(sent, limit=LIMIT, content_encoding="gzip", scope=scope)) == 2 * MIB
+        assert refused(b"x", scope={PASSAGE: Passage(in_flight)}).status == 503
 
 
 class TestCodings:
@@ -115,7 +137,7 @@ class TestCodings:
         flipped[-1] ^= 1  # of the check sum, or of the length
         for body in (b"", b"x", whole[:-1], whole[:20], bytes(flipped), whole + b"x", whole * 2):
             with pytest.raises(Refusal) as refusal:
-                decompressed(body, coding.encode(), LIMIT)
+                list(inflated(body, coding.encode(), LIMIT))
             assert refusal.value.status == 400
 
     def test_of_another_name_than_said_is_refused(self) -> None:
@@ -128,7 +150,7 @@ class TestCodings:
         tracemalloc.start()
         began = time.thread_time()
         with pytest.raises(Refusal) as refusal:
-            decompressed(bomb, coding.encode(), LIMIT)
+            list(inflated(bomb, coding.encode(), LIMIT))
         seconds = time.thread_time() - began
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -153,8 +175,8 @@ class TestCodings:
         async def ask() -> int:
             watching = asyncio.create_task(watch())
             headers = [(b"content-encoding", b"gzip")]
-            request = Request({"type": "http", "headers": headers}, receive)
-            body = await read_body(request, Settings())
+            scope = {"type": "http", "headers": headers, PASSAGE: Passage(BytesInFlight(LIMIT))}
+            body = await read_body(scope, receive, LIMIT)
             watching.cancel()
             return len(body)
 
@@ -169,13 +191,14 @@ class TestEnds:
 
     def test_what_the_connection_found_wrong_is_raised(self) -> None:
         found = Refusal(408, "late")
-        assert refused(b"x", scope={BROKEN: found}) is found
-        assert refused(b"x", b"", scope={BROKEN: found}) is found
+        for chunks in ((b"x",), (b"x", b"")):
+            passage = Passage(BytesInFlight(1000), broken=found)
+            assert refused(*chunks, scope={PASSAGE: passage}) is found
 
     def test_the_size_is_noted_for_the_log(self) -> None:
         scope: dict[str, Any] = {}
         asked(b"x" * 10, b"y" * 5, scope=scope)
-        assert scope[BYTES_IN] == 15
+        assert scope[PASSAGE].bytes_in == 15
 
 
 @pytest.fixture(scope="module")

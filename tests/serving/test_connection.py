@@ -1,16 +1,25 @@
+import contextlib
 import gc
+import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from fmnist.serving.connection import HEAD_BYTES, HEADERS, Connection
+from fmnist.serving import gate, logs
+from fmnist.serving.backlog import Backlog
+from fmnist.serving.connection import HEAD_BYTES, HEADERS, PIPELINED, Connection
 from fmnist.serving.gate import SECURITY
 from fmnist.serving.settings import Settings
+from processes import resident_mib
 from wire import GET, HOST, POST, Answer, Served, served
 
+TOKEN = "a-token-of-some-length"
+CONTENT = b"\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 FIVE = POST + b"Content-Length: 5\r\n\r\nhello"
+SLOW = GET.replace(b"/x", b"/slow") + b"\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +27,11 @@ def server() -> Iterator[Served]:
     """One with the limits of `fmnist serve`."""
     with served() as server:
         yield server
+
+
+def reading(server: Served) -> bool:
+    """Tell whether all that came of a body is read, and its rest awaited."""
+    return all(each._is_answering() and not each.cycle.body for each in server.connections)
 
 
 def assert_is_ours(answer: Answer, status: int) -> None:
@@ -91,15 +105,15 @@ class TestUnsound:
     def test_a_chunk_broken_later_is_refused_too(self, server: Served) -> None:
         with server.wire() as wire:
             wire.send(POST + CHUNKED + b"5\r\nhello\r\n")
-            time.sleep(0.05)
+            server.wait_until(lambda: reading(server))
             assert_is_ours(wire.ask(b"zz\r\n"), 400)
             assert wire.ends()
 
     def test_an_earlier_request_is_answered_first(self, server: Served) -> None:
         server.echo.go_on.clear()
         with server.wire() as wire:
-            wire.send(GET.replace(b"/x", b"/slow") + b"\r\n" + b"no HTTP\r\n\r\n")
-            time.sleep(0.05)
+            wire.send(SLOW + b"no HTTP\r\n\r\n")
+            server.wait_for_request("/slow")
             server.echo.go_on.set()
             assert wire.answer().status == 200
             assert_is_ours(wire.answer(), 400)
@@ -155,30 +169,30 @@ class TestSlowClients:
     @pytest.mark.parametrize("start", [b"", b"\r\n"])
     def test_headers_must_end_in_time(self, start: bytes) -> None:
         with served(header_seconds=0.3) as server, server.wire() as wire:
-            seconds = wire.dribble(start + GET * 3)
+            seconds = wire.dribble(start + GET * 30)
             assert_is_ours(wire.answer(), 408)
             assert wire.ends()
-            assert 0.25 < seconds < 1
+            assert 0.25 < seconds < 10
 
     def test_lines_that_are_no_request_do_not_stop_the_clock(self) -> None:
         with served(header_seconds=0.3) as server, server.wire() as wire:
             assert wire.ask(FIVE).status == 200
-            assert wire.dribble(b"\r\n" * 100) < 1
+            assert wire.dribble(b"\r\n" * 500) < 10
             assert_is_ours(wire.answer(), 408)
 
     def test_bodies_must_end_in_time(self) -> None:
         with served(body_seconds=0.3) as server, server.wire() as wire:
-            wire.send(POST + b"Content-Length: 100\r\n\r\n")
-            seconds = wire.dribble(b"x" * 99)
+            wire.send(POST + b"Content-Length: 1000\r\n\r\n")
+            seconds = wire.dribble(b"x" * 999)
             assert_is_ours(wire.answer(), 408)
             assert wire.ends()
-            assert 0.25 < seconds < 1
+            assert 0.25 < seconds < 10
 
     def test_bodies_that_nobody_reads_must_too(self) -> None:
         with served(body_seconds=0.3) as server, server.wire() as wire:
             early = POST.replace(b"/x", b"/early")
-            assert wire.ask(early + b"Content-Length: 100\r\n\r\n").status == 200
-            assert wire.dribble(b"x" * 99) < 1
+            assert wire.ask(early + b"Content-Length: 1000\r\n\r\n").status == 200
+            assert wire.dribble(b"x" * 999) < 10
             assert wire.ends()
 
     def test_a_client_that_says_nothing_is_cut_off(self) -> None:
@@ -193,7 +207,7 @@ class TestSlowClients:
             assert wire.ask(FIVE).status == 200
             began = time.monotonic()
             assert wire.ends()
-            assert 0.4 < time.monotonic() - began < 1
+            assert 0.4 < time.monotonic() - began < 5
 
     def test_a_body_after_its_answer_does_not_stop_that_clock(self) -> None:
         with served(idle_seconds=0.2) as server, server.wire() as wire:
@@ -210,15 +224,22 @@ class TestSlowClients:
             with pytest.raises(AssertionError, match="ended"):
                 wire.answer()
 
-    def test_others_are_answered_meanwhile(self) -> None:
-        with served(header_seconds=2) as server:
-            wires = [server.wire() for _ in range(200)]
-            for wire in wires:
+    def test_two_hundred_are_cut_off_and_others_answered_meanwhile(self) -> None:
+        with served(header_seconds=1) as server:
+            slow = [server.wire() for _ in range(200)]
+            for wire in slow:
                 wire.send(b"G")
-            began = time.monotonic()
-            for _ in range(50):
-                assert server.ask(FIVE).status == 200
-            assert time.monotonic() - began < 1
+            assert all(server.ask(FIVE).status == 200 for _ in range(50))
+            assert [wire.answer().status for wire in slow] == [408] * 200
+            assert all(wire.ends() for wire in slow)
+
+    def test_a_request_that_comes_whole_needs_no_alarm_of_its_own(self, server: Served) -> None:
+        with server.wire() as wire:
+            assert wire.ask(FIVE).status == 200
+            (connection,) = server.connections
+            alarm = connection._alarm
+            assert [wire.ask(FIVE).status for _ in range(5)] == [200] * 5
+            assert connection._alarm is alarm
 
 
 class TestBodiesOfRefusedRequests:
@@ -228,7 +249,7 @@ class TestBodiesOfRefusedRequests:
     def test_are_read_on(self, close: bytes) -> None:
         with served(body_bytes=10**6) as server, server.wire() as wire:
             wire.send(POST + close + b"Content-Length: 7000000\r\n\r\n")
-            time.sleep(0.05)
+            server.wait_for_request("/x")
             for _ in range(70):
                 wire.send(b"x" * 10**5)
             assert_is_ours(wire.answer(), 413)
@@ -287,13 +308,168 @@ class TestHttp:
             assert wire.ask(GET.replace(b"1.1", version) + old).status == 200
             assert wire.ends()
 
-    def test_the_work_for_a_client_that_is_gone_is_cancelled(self, server: Served) -> None:
+    @pytest.mark.parametrize("following", [0, 2])
+    def test_the_work_for_a_client_that_is_gone_is_cancelled(
+        self, server: Served, following: int
+    ) -> None:
         server.echo.go_on.clear()
         server.echo.cancelled.clear()
         with server.wire() as wire:
-            wire.send(GET.replace(b"/x", b"/slow") + b"\r\n")
-            time.sleep(0.05)
+            wire.send(SLOW + b"".join([FIVE] * following))
+            server.wait_for_request("/slow")
         assert server.echo.cancelled.wait(5)
+        server.wait_for(0)
+        assert server.echo.scopes[-1]["path"] == "/slow"
+
+
+class TestPipelines:
+    """Requests that come before the answers to those before them."""
+
+    def test_are_read_no_further_while_some_wait(self) -> None:
+        with served() as server, server.wire() as wire:
+            large = POST + b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000
+            wire.send(SLOW.replace(b"GET", b"POST").replace(b"\r\n\r\n", CONTENT) + large * 30)
+            server.wait_for_request("/slow")
+            (connection,) = server.connections
+            server.wait_until(lambda: connection.flow.read_paused)
+            server.echo.go_on.set()
+            assert [len(wire.answer().body) for _ in range(31)] == [5] + [20_000] * 30
+            assert not connection.flow.read_paused
+            assert wire.ask(FIVE).body == b"hello"
+
+    def test_do_not_fill_the_memory(self) -> None:
+        with served() as server, server.wire() as wire:
+            assert wire.ask(FIVE).status == 200
+            before = resident_mib(os.getpid())
+            with contextlib.suppress(OSError):
+                for _ in range(40):
+                    wire.send((GET + b"\r\n") * 6000)
+                    assert server.ask(FIVE).status == 200
+            assert resident_mib(os.getpid()) - before < 32
+
+    def test_of_too_many_are_answered_as_far_as_they_are_not(self) -> None:
+        with served() as server, server.wire() as wire:
+            wire.send(SLOW + FIVE * 70)
+            server.wait_for_request("/slow")
+            server.echo.go_on.set()
+            statuses = [wire.answer().status for _ in range(PIPELINED + 1)]
+            assert statuses == [200] * (PIPELINED + 1)
+            assert_is_ours(wire.answer(), 429)
+            assert wire.ends()
+
+    def test_end_with_the_answer_that_says_so(self) -> None:
+        close = FIVE.replace(HOST, HOST + b"Connection: close\r\n")
+        with served() as server, server.wire() as wire:
+            wire.send(close + FIVE + b"no HTTP\r\n\r\n")
+            assert wire.answer().headers["connection"] == "close"
+            assert wire.ends()
+
+
+class TestFullBacklog:
+    """A server with too much to do turns requests away before they cost anything."""
+
+    TARGET = "/v2/models/fmnist/infer"
+    ASKING = FIVE.replace(b"/x", TARGET.encode())
+
+    @staticmethod
+    def full(most: int = 0) -> Backlog:
+        return Backlog([TestFullBacklog.TARGET.encode()], most)
+
+    def test_is_told_at_once_and_the_connection_goes_on(self) -> None:
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            for _ in range(2):
+                answer = wire.ask(self.ASKING)
+                assert_is_ours(answer, 503)
+                assert answer.headers["retry-after"] == "1"
+                assert wire.ask(FIVE).body == b"hello"
+            assert [scope["path"] for scope in server.echo.scopes] == ["/x", "/x"]
+            line = b'route="/v2/models/{model}/infer",status="503"} 2.0'
+            assert line in server.metrics.text()[0]
+
+    def test_is_one_of_requests_that_are_whole_and_not_answered(self) -> None:
+        slow = SLOW.replace(b"GET", b"POST")
+        with served(backlog=Backlog([b"/slow"], 2)) as server:
+            first, second, third = [server.wire() for _ in range(3)]
+            first.send(slow)
+            server.wait_until(lambda: len(server.echo.scopes) == 1)
+            second.send(slow)
+            server.wait_until(lambda: len(server.echo.scopes) == 2)
+            assert third.ask(slow).status == 503
+            second.socket.close()  # who leaves counts no longer
+            server.wait_for(2)
+            third.send(slow)
+            server.wait_until(lambda: len(server.echo.scopes) == 3)
+            server.echo.go_on.set()
+            assert [wire.answer().status for wire in (first, third)] == [200, 200]
+            for _ in range(5):
+                assert first.ask(slow).status == 200
+
+    @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT"])
+    def test_is_none_of_other_requests(self, method: bytes) -> None:
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            wire.send(self.ASKING.replace(b"POST", method))
+            answer = wire.head() if method == b"HEAD" else wire.answer()
+            assert answer.status == 200
+            assert wire.ask(self.ASKING.replace(b"/infer", b"/ready")).body == b"hello"
+
+    @pytest.mark.parametrize(
+        ("head", "status"),
+        [
+            (b"Host: rebound.example\r\n", 400),
+            (HOST + b"Origin: http://evil.example\r\n", 403),
+            (HOST + b"Authorization: Bearer guess\r\n", 401),
+            (HOST + b"Authorization: Bearer %b\r\n" % TOKEN.encode(), 503),
+        ],
+    )
+    def test_is_told_only_who_may_ask(self, head: bytes, status: int) -> None:
+        with served(backlog=self.full(), token=TOKEN) as server:
+            assert_is_ours(server.ask(self.ASKING.replace(HOST, head)), status)
+
+    def test_counts_for_the_rate_of_a_client(self) -> None:
+        with served(backlog=self.full(), rate=1e-3, burst=2) as server, server.wire() as wire:
+            assert [wire.ask(self.ASKING).status for _ in range(4)] == [503, 503, 429, 429]
+
+    def test_answers_with_the_id_of_the_client(self) -> None:
+        with served(backlog=self.full()) as server:
+            asking = self.ASKING.replace(HOST, HOST + b"X-Request-Id: mine\r\n")
+            assert server.ask(asking).headers["x-request-id"] == "mine"
+
+    @pytest.mark.parametrize("wish", [b"Expect: 100-continue\r\n", b"Connection: close\r\n"])
+    def test_leaves_what_ends_the_connection_to_the_application(self, wish: bytes) -> None:
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            wire.send(self.ASKING.replace(HOST, HOST + wish))
+            if b"100" in wish:
+                assert wire.head().status == 100
+            answer = wire.answer()
+            assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+            assert wire.ends()
+
+    def test_does_not_hold_up_a_server_that_stops(self) -> None:
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            assert wire.ask(self.ASKING).status == 503
+            server.stop()
+            server.wait_until(lambda: server.connections[0]._all.stopping)
+            assert wire.ask(self.ASKING).headers["connection"] == "close"
+            assert wire.ends()
+
+    def test_writes_no_more_than_the_client_takes(self) -> None:
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            with contextlib.suppress(OSError):
+                for _ in range(20):
+                    wire.send(self.ASKING * 3000)
+                    assert server.ask(FIVE).status == 200
+            for connection in server.connections:
+                assert connection._wire.get_write_buffer_size() < 2**20
+
+    def test_is_told_in_the_log_once_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lines: list[tuple[str, Any]] = []
+        monkeypatch.setattr(gate, "_TELL_SECONDS", 0.2)
+        monkeypatch.setattr(logs, "event", lambda name, **told: lines.append((name, told)))
+        with served(backlog=self.full()) as server, server.wire() as wire:
+            assert [wire.ask(self.ASKING).status for _ in range(10)] == [503] * 10
+            server.wait_until(lambda: sum(told["count"] for _, told in lines) == 10)
+        assert {name for name, _ in lines} == {"turned away"}
+        assert len(lines) < 10
 
 
 class TestRoom:
@@ -319,8 +495,8 @@ class TestRoom:
         with served(connections=2) as server:
             busy = [server.wire() for _ in range(2)]
             for wire in busy:
-                wire.send(GET.replace(b"/x", b"/slow") + b"\r\n")
-            time.sleep(0.05)
+                wire.send(SLOW)
+            server.wait_until(lambda: len(server.echo.scopes) == 2)
             with server.wire() as wire:
                 answer = wire.ask(FIVE)
                 assert_is_ours(answer, 503)
@@ -334,12 +510,12 @@ class TestStop:
     def test_what_is_on_its_way_is_answered(self) -> None:
         with served() as server:
             running, partial, idle = wires = [server.wire() for _ in range(3)]
-            running.send(GET.replace(b"/x", b"/slow") + b"\r\n")
+            running.send(SLOW)
             partial.send(FIVE[:-2])
             assert idle.ask(FIVE).status == 200
             server.wait_for(3)
             server.stop()
-            time.sleep(0.3)
+            server.wait_until(lambda: server.connections[0]._all.stopping)
             assert idle.ask(FIVE).headers["connection"] == "close"
             partial.send(FIVE[-2:])
             server.echo.go_on.set()
@@ -354,21 +530,19 @@ class TestStop:
             began = time.monotonic()
             server.stop()
             assert all(wire.ends() for wire in wires)
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 10
 
     def test_bodies_whose_answer_was_given_hold_nothing_up(self) -> None:
         with served() as server, server.wire() as wire:
             early = POST.replace(b"/x", b"/early")
             assert wire.ask(early + b"Content-Length: 100\r\n\r\n").status == 200
-            began = time.monotonic()
             server.stop()
-            server.wait_for(0)
-            assert time.monotonic() - began < 4
+            server.wait_for(0)  # the body's 30 seconds are not waited for
 
     def test_what_is_not_answered_in_time_is_told_so(self) -> None:
         with served(stop_seconds=1) as server, server.wire() as wire:
-            wire.send(GET.replace(b"/x", b"/slow") + b"\r\n")
-            time.sleep(0.05)
+            wire.send(SLOW)
+            server.wait_for_request("/slow")
             server.stop()
             assert_is_ours(wire.answer(), 503)
 

@@ -10,7 +10,7 @@ from fmnist.serving.gate import SECURITY, Gate
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.refusal import Refusal
 from fmnist.serving.settings import MetricsChoice, Settings
-from wire import GET, HOST, POST, passed, served
+from wire import GET, HOST, POST, passed, sent, served
 
 TOKEN = "a-token-of-some-length"
 BEARER = f"Bearer {TOKEN}"
@@ -63,6 +63,11 @@ class TestHeaders:
         assert made != given
         assert int(made, 16) >= 0
 
+    def test_give_no_id_twice(self) -> None:
+        ids = {passed(gate()).headers["x-request-id"] for _ in range(100)}
+        assert len(ids) == 100
+        assert {len(each) for each in ids} == {16}
+
     def test_allow_no_other_site_anything(self) -> None:
         answer = passed(gate(), origin="http://evil.example")
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -94,8 +99,17 @@ class TestErrors:
         with served() as server, server.wire() as wire:
             wire.send(GET.replace(b"/x", b"/half") + b"\r\n")
             assert wire.head().status == 200
-            assert wire.ends()
+            assert wire.rest() == b"4\r\nhalf\r\n"
         assert "ZeroDivisionError" in caplog.text
+
+    def test_an_application_that_fails_before_the_body_is_a_fault_too(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise OSError("x")
+
+        assert "log" in passed(gate(failing)).error
 
 
 class TestHost:
@@ -139,7 +153,10 @@ class TestOtherSites:
 class TestToken:
     GUARDED = ("/api/predict", "/api/about", "/v2", "/v2/", "/v2/models/fmnist/infer", "/metrics")
     ODD = ("/v2/health", "/api", "//", "/page", "/docs/", "/v2/healthy", "/V2/health/live", "/none")
-    OPEN = ("/", "/docs", "/openapi.json", "/page/x.js", "/v2/health/live", "/v2/health/ready")
+    OPEN = (
+        "/", "/docs", "/openapi.json", "/page/x.js", "/v2/health/live", "/v2/health/ready",
+        "/favicon.ico", "/apple-touch-icon.png", "/robots.txt",  # asked for by browsers: 404
+    )  # fmt: skip
 
     @pytest.mark.parametrize("path", GUARDED + ODD)
     @pytest.mark.parametrize(
@@ -225,6 +242,14 @@ class TestMetrics:
         passed(gate(access_log=False))
         assert lines == []
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_log_has_the_client_unless_it_is_not_to_be_kept(
+        self, lines: list[Any], kept: bool
+    ) -> None:
+        passed(gate(client_address=kept))
+        passed(gate(client_address=kept, proxies=("127.0.0.1",)), x_forwarded_for="10.0.0.9")
+        assert [fields[6] for fields in lines] == (["127.0.0.1", "10.0.0.9"] if kept else [""] * 2)
+
     def test_log_has_the_size_of_the_body(self, lines: list[Any]) -> None:
         with served(Settings()) as server:
             server.ask(POST + b"Content-Length: 5\r\n\r\nhello")
@@ -260,6 +285,16 @@ class TestRate:
         assert passed(limited, x_forwarded_for="10.0.0.1").status == 200
         assert passed(limited, x_forwarded_for="10.0.0.2").status == 200
         assert passed(limited, x_forwarded_for="10.0.0.9, 10.0.0.2").status == 429
+
+    def test_goes_by_a_trusted_proxy_of_ipv4_on_a_socket_for_both(self) -> None:
+        limited = gate(rate=1e-3, burst=1, proxies=("10.0.0.2",))
+        for client, status in (("10.0.0.8", 200), ("10.0.0.9", 200), ("10.0.0.9", 429)):
+            headers = [(b"host", b"127.0.0.1"), (b"x-forwarded-for", client.encode())]
+            scope = {
+                "type": "http", "method": "GET", "path": "/api/x", "http_version": "1.1",
+                "client": ("::ffff:10.0.0.2", 1), "headers": headers,
+            }  # fmt: skip
+            assert sent(limited, scope).status == status
 
 
 class TestHead:

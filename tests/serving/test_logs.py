@@ -78,6 +78,39 @@ def test_a_request_is_one_line_of_json(file: Path) -> None:
     }
 
 
+def test_who_asked_is_told_where_it_is_known(file: Path) -> None:
+    logs.request("id", "/", "GET", 200, 0.001, 0, "2001:db8::/64")
+    (told,) = lines(file)
+    assert told["client"] == "2001:db8::/64"
+
+
+def test_no_line_a_request_where_that_is_not_wanted(file: Path) -> None:
+    logs.access.setLevel(logging.WARNING)
+    try:
+        logs.request("id", "/", "GET", 200, 0.001, 0)
+    finally:
+        logs.access.setLevel(logging.NOTSET)
+    assert lines(file) == []
+
+
+@given(st.text(), st.text(), st.floats(0, 1e6), st.integers(0, 2**40))
+def test_no_client_writes_lines_of_its_own(
+    method: str, client: str, seconds: float, bytes_in: int
+) -> None:
+    written: list[str] = []
+    handler = JsonHandler(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handler, "write", written.append)
+        patch.setattr(logging.getLogger(), "handlers", [handler])
+        patch.setattr(logs.access, "isEnabledFor", lambda level: True)
+        logs.request("id", "/", method, 200, seconds, bytes_in, client)
+    (line,) = written
+    assert all(" " <= character <= "~" for character in line)
+    told = json.loads(line)
+    assert (told["method"], told.get("client", "")) == (method, client)
+    assert told["bytes_in"] == bytes_in
+
+
 def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
@@ -178,7 +211,7 @@ def test_a_disk_that_is_full_or_no_stderr_at_all_is_no_reason_to_end(redirection
 
 
 def test_a_line_costs_little(file: Path) -> None:
-    """Measured at 10 µs on one core of a server from 2020; the whole of a request takes 500."""
+    """Measured at 4 µs on one core of a server from 2020; the whole of a request takes 300."""
     costs = []
     for _ in range(5):
         began = time.process_time()
@@ -186,5 +219,5 @@ def test_a_line_costs_little(file: Path) -> None:
             logs.request("5973e59eeae3bc74", "/api/predict", "POST", 200, 0.0123, 20_123)
         logs.flush()
         costs.append((time.process_time() - began) / 1000)
-    assert min(costs) < 40e-6
+    assert min(costs) < 20e-6
     assert len(lines(file)) == 5000

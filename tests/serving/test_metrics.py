@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from fmnist.serving.metrics import SHARED, Metrics
+from fmnist.serving.metrics import SHARED, Metrics, timed
 
 
 def samples(text: bytes) -> Iterator[Sample]:
@@ -61,7 +61,37 @@ def test_the_time_of_requests_is_a_histogram_by_route() -> None:
     assert min(below) == 0.001
     assert sorted(below)[-2] == 10.0
     assert (below[0.001], below[0.005], below[10.0], below[math.inf]) == (1, 3, 3, 4)
-    assert value(text, f"{name}_sum", route="/") == pytest.approx(60.0084)
+    assert value(text, f"{name}_sum", route="/", outcome="answered") == pytest.approx(60.0084)
+
+
+def test_refusals_do_not_make_answers_look_quick() -> None:
+    metrics = Metrics()
+    for status in (200, 404, 429, 503, 503, 500, 504, 499, 0):
+        metrics.request("/", "GET", status, 0.1)
+    text, _ = metrics.text()
+    counted = {
+        each.labels["outcome"]: each.value
+        for each in samples(text)
+        if each.name == "fmnist_request_seconds_count"
+    }
+    assert counted == {"answered": 1, "refused": 4, "failed": 3, "left": 1}
+
+
+def test_what_is_going_on_now_and_how_long_its_parts_take() -> None:
+    metrics = Metrics()
+    metrics.in_flight(1)
+    metrics.in_flight(1)
+    metrics.in_flight(-1)
+    metrics.connections(7)
+    assert timed(lambda n: 2 * n, metrics.network)(21) == 42
+    with pytest.raises(ZeroDivisionError):
+        timed(lambda: 1 / 0, metrics.prepared)()
+    text, _ = metrics.text()
+    assert value(text, "fmnist_requests_in_flight") == 1
+    assert value(text, "fmnist_connections") == 7
+    assert value(text, "fmnist_network_seconds_count") == 1
+    assert 0 < value(text, "fmnist_network_seconds_sum") < 1
+    assert value(text, "fmnist_photo_seconds_count") == 1
 
 
 def test_batches_queues_and_answers() -> None:
@@ -127,7 +157,7 @@ def test_processes_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for worker in workers[1:]:
             worker.communicate(b"\n", timeout=60)
     assert value(text, "fmnist_requests_total", route="/", method="GET", status="200") == 3
-    assert value(text, "fmnist_request_seconds_count", route="/") == 3
+    assert value(text, "fmnist_request_seconds_count", route="/", outcome="answered") == 3
     assert value(text, "fmnist_batch_images_sum") == 3 * 4 + 4
     assert value(text, "fmnist_waiting", queue="photos") == 9
     assert value(text, "process_resident_memory_bytes") > 3 * 10_000_000

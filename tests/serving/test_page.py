@@ -15,15 +15,15 @@ from playwright.sync_api import Browser, BrowserContext, Route
 
 from browser import Visit, chromium
 from payloads import PAYLOADS
-from servers import Server, running
+from servers import Server
 
 PAGE = Path(__file__).parents[2] / "src/fmnist/serving/page"
+WIDE: Any = {"width": 1280, "height": 860}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 360, "height": 740},
     "has_touch": True,
     "is_mobile": True,
 }
-TOKEN = "open-sesame-open-sesame"
 GUESSES = [{"label": "Coat", "class_index": 4, "probability": 0.9}]
 ANSWER: dict[str, Any] = {**GUESSES[0], "accepted": True, "top": GUESSES, "warnings": []}
 
@@ -37,15 +37,22 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def usual(browser: Browser, server: Server) -> Visit:
+    """A visit on a wide screen, which tests take over from each other: starting one takes long."""
+    return Visit(browser.new_context(viewport=WIDE), server.url)
+
+
 @pytest.fixture
-def open_page(browser: Browser, server: Server) -> Iterator[Open]:
-    """Opens the page, or another `path`, as a visitor with a screen of his own."""
+def open_page(browser: Browser, server: Server, usual: Visit) -> Iterator[Open]:
+    """Opens the page, or another `path`; with options, as a visitor in a context of his own."""
     contexts: list[BrowserContext] = []
 
-    def visit(path: str = "/", address: str = "", **screen: Any) -> Visit:
-        contexts.append(
-            browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **screen})
-        )
+    def visit(path: str = "/", address: str = "", **options: Any) -> Visit:
+        if not address and not options:
+            usual.again(server.url + path)
+            return usual
+        contexts.append(browser.new_context(**{"viewport": WIDE, **options}))
         return Visit(contexts[-1], (address or server.url) + path)
 
     yield visit
@@ -367,8 +374,31 @@ def test_a_phone_shows_the_answer_without_scrolling(open_page: Open, shoot: Shoo
     assert visit.faults == []
 
 
+@pytest.mark.parametrize("screen", [PHONE, {"viewport": {"width": 768, "height": 1024}}])
+def test_a_finger_hits_whatever_can_be_touched(open_page: Open, screen: dict[str, Any]) -> None:
+    visit = open_page(**{**screen, "has_touch": True})
+    assert visit.small_targets() == []
+    visit.give(PAGE / "sample-coat.jpg", PAGE / "SAMPLES.md")
+    assert visit.small_targets() == []
+    visit.page.goto(visit.page.url + "docs")
+    assert visit.small_targets() == []
+
+
+@pytest.mark.parametrize(("motion", "how"), [("no-preference", "smooth"), ("reduce", "instant")])
+def test_the_answer_comes_into_view_as_the_visitor_likes_it(
+    open_page: Open, motion: str, how: str
+) -> None:
+    visit = open_page(**PHONE, reduced_motion=motion)
+    visit.page.evaluate(
+        "Element.prototype.scrollIntoView = function (how) { window.moved = [this.id, how]; }"
+    )
+    visit.drop(["coat.jpg"])
+    visit.wait()
+    assert visit.page.evaluate("window.moved") == ["answers", {"behavior": how}]
+
+
 def test_no_width_makes_the_pages_scroll_sideways(open_page: Open) -> None:
-    visit = open_page()
+    visit = open_page(viewport=WIDE)
     visit.sample("shorts")
     visit.drop(["a-name-without-any-space-" * 12 + ".jpg"])
     visit.wait()
@@ -429,8 +459,9 @@ def test_bars_are_seen_in_forced_colours_and_nothing_moves_unasked(
 
 
 def test_a_busy_server_is_asked_again_when_it_said(open_page: Open) -> None:
-    visit = open_page()
+    visit = open_page(viewport=WIDE)
     visit.page.clock.install()
+    visit.page.clock.pause_at("2040-01-01")
     statuses = iter([429, 503])
 
     def busy_at_first(route: Route) -> None:
@@ -445,15 +476,12 @@ def test_a_busy_server_is_asked_again_when_it_said(open_page: Open) -> None:
     visit.page.get_by_text("The server is busy: trying again in 3 s").wait_for()
     visit.page.clock.run_for(2000)
     assert visit.text(".verdict") == "Looking"
-    visit.page.clock.run_for(4100)
-    visit.page.clock.resume()
-    visit.wait()
-    assert visit.text(".verdict") == "Coat"
+    visit.elapse("document.querySelector('.verdict').textContent === 'Coat'", 1)
     assert visit.text(".why") == ""
 
 
 def test_a_server_that_stays_busy_is_not_asked_for_ever(open_page: Open) -> None:
-    visit = open_page()
+    visit = open_page(viewport=WIDE)
     visit.page.clock.install()
     visit.page.clock.pause_at("2040-01-01")
     asked: list[str] = []
@@ -466,13 +494,49 @@ def test_a_server_that_stays_busy_is_not_asked_for_ever(open_page: Open) -> None
 
     visit.page.route("**/api/predict?*", busy)
     visit.drop(["coat.jpg"])
-    for _ in range(60):
-        if visit.text(".verdict") == "No answer":
-            break
-        visit.page.clock.run_for(5000)
+    visit.elapse("document.querySelector('.failed')", 5)
     assert visit.text(".why") == "the server is busy"
     assert len(asked) == 6
     assert visit.page.get_by_role("button", name="Try again").is_visible()
+
+
+def test_a_server_that_never_answers_is_given_up(open_page: Open) -> None:
+    visit = open_page(viewport=WIDE)
+    visit.page.clock.install()
+    visit.page.clock.pause_at("2040-01-01")
+    visit.page.route("**/api/predict?*", lambda route: None)
+    with visit.page.expect_request("**/api/predict?*"):
+        visit.drop(["coat.jpg"])
+    visit.page.clock.run_for(89_000)
+    assert visit.text(".verdict") == "Looking"
+    visit.elapse("document.querySelector('.failed')", 1)
+    assert visit.text(".why").startswith("the server cannot be reached")
+
+
+def test_removed_pictures_that_wait_for_a_busy_server_hold_up_no_others(open_page: Open) -> None:
+    visit = open_page()
+    answers = iter([False, False])
+
+    def busy_at_first(route: Route) -> None:
+        if next(answers, True):
+            route.fulfill(json={"predictions": [ANSWER]})
+        else:
+            route.fulfill(status=503, headers={"Retry-After": "30"}, json={"error": "busy"})
+
+    visit.page.route("**/api/predict?*", busy_at_first)
+    visit.drop(["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
+    visit.page.get_by_text("trying again in 30 s").nth(1).wait_for()
+    progress = visit.page.evaluate(
+        """() => {
+            document.querySelector(".remove").click();
+            document.querySelector(".remove").click();
+            return document.querySelector("#progress span").textContent;
+        }"""
+    )
+    assert progress == "0 of 2"
+    visit.wait()  # less long than 30 s
+    assert visit.texts(".name bdi") == ["3.jpg", "4.jpg"]
+    assert visit.texts(".verdict") == ["Coat", "Coat"]
 
 
 REFUSALS: list[tuple[dict[str, Any], str, bool]] = [  # an answer, what is said, worth a retry
@@ -514,35 +578,48 @@ def test_a_server_that_is_gone_can_be_asked_again(open_page: Open, shoot: Shoot)
     assert visit.page.locator(".failed").count() == 0
     visit.page.route(gone, lambda route: route.abort())
     visit.page.get_by_role("button", name="Show what counted").click()
-    visit.page.get_by_text("There is no heat map: the server cannot be reached").wait_for()
+    visit.page.locator(".why", has_text="There is no heat map: the server cannot").wait_for()
+    assert visit.text("#live").startswith("There is no heat map: the server cannot be reached")
     assert visit.text(".verdict") == "Coat"
+    assert visit.focused() == "Try the heat map again"
+    visit.page.unroute(gone)
+    visit.page.keyboard.press("Enter")
+    visit.page.get_by_text("Orange speaks for Coat").wait_for()
+    assert visit.text(".why") == ""
+    assert visit.focused() == "Show what counted"
 
 
-def test_a_token_is_asked_for_once(open_page: Open, shoot: Shoot) -> None:
-    with running("--token", TOKEN) as server:
-        visit = open_page(address=server.url)
-        field = visit.page.get_by_label("Token", exact=True)
-        field.wait_for()
-        assert field.evaluate("(field) => field === document.activeElement")
-        assert visit.grave_faults() == []
-        shoot(visit, "token")
-        visit.page.keyboard.press("Escape")
-        visit.page.locator("#say").wait_for()
-        assert visit.text("#say") == "the server asks for a token"
-        visit.page.locator("#files").set_input_files(
-            [PAGE / f"sample-{name}.jpg" for name in ("bag", "coat", "dress")]
-        )
-        field.fill("open")
-        field.press("Enter")
-        visit.page.get_by_text("The server does not take that token").wait_for()
-        field.fill(TOKEN)
-        field.press("Enter")
-        visit.wait()
-        assert visit.texts(".verdict") == ["Bag", "Coat", "Dress"]
-        visit.page.reload()
-        visit.sample("dress")
-        assert visit.text(".verdict") == "Dress"
-        assert not field.is_visible()
+def test_a_token_is_asked_for_once(
+    open_page: Open, guarded: tuple[Server, str], shoot: Shoot
+) -> None:
+    server, token = guarded
+    visit = open_page(address=server.url)
+    field = visit.page.get_by_label("Token", exact=True)
+    field.wait_for()
+    assert field.evaluate("(field) => field === document.activeElement")
+    assert visit.grave_faults() == []
+    shoot(visit, "token")
+    visit.page.keyboard.press("Escape")
+    visit.page.locator("#say").wait_for()
+    assert visit.text("#say") == "the server asks for a token"
+    visit.page.locator("#files").set_input_files(
+        [PAGE / f"sample-{name}.jpg" for name in ("bag", "coat", "dress")]
+    )
+    field.fill("open")
+    field.press("Enter")
+    visit.page.get_by_text("The server does not take that token").wait_for()
+    field.fill(token)
+    field.press("Enter")
+    visit.wait()
+    assert visit.texts(".verdict") == ["Bag", "Coat", "Dress"]
+    # What the server says of itself has come after all.
+    assert visit.text(".needed").startswith("The line marks 57 %")
+    assert visit.text("#model").startswith("fmnist ")
+    assert not visit.page.locator("#say").is_visible()
+    visit.page.reload()
+    visit.sample("dress")
+    assert visit.text(".verdict") == "Dress"
+    assert not field.is_visible()
 
 
 def test_without_a_token_all_waiting_pictures_are_given_up(open_page: Open) -> None:
@@ -558,14 +635,14 @@ def test_without_a_token_all_waiting_pictures_are_given_up(open_page: Open) -> N
     assert not visit.page.locator("#token").is_visible()
 
 
-def test_a_link_brings_its_token_along(open_page: Open) -> None:
-    with running("--token", TOKEN) as server:
-        visit = open_page(f"/#token={TOKEN}", address=server.url)
-        visit.sample("bag")
-        assert visit.text(".verdict") == "Bag"
-        assert visit.page.url == server.url + "/"
-        assert visit.faults == []
-        assert not any(TOKEN in line for line in server.stderr_lines())
+def test_a_link_brings_its_token_along(open_page: Open, guarded: tuple[Server, str]) -> None:
+    server, token = guarded
+    visit = open_page(f"/#token={token}", address=server.url)
+    visit.sample("bag")
+    assert visit.text(".verdict") == "Bag"
+    assert visit.page.url == server.url + "/"
+    assert visit.faults == []
+    assert not any(token in line for line in server.stderr_lines())
 
 
 # Strangers' scripts
@@ -611,22 +688,26 @@ def show_as_model(visit: Visit) -> None:
     """Show each payload as what the server says of itself."""
     about: dict[str, Any] = {}
     visit.page.route("**/api/about", lambda route: route.fulfill(json=about))
-    for number in range(0, len(PAYLOADS), 3):
-        name, recipe, network = PAYLOADS[number : number + 3]
-        about |= {"name": name, "version": "1", "model": {"recipe": recipe, "network": network}}
+    for number in range(0, len(PAYLOADS), 5):
+        name, version, recipe, network, precision = PAYLOADS[number : number + 5]
+        model = {"recipe": recipe, "network": network, "precision": precision}
+        about |= {"name": name, "version": version, "model": model}
         visit.page.reload()
         visit.until("document.getElementById('model').textContent")
         shown = visit.page.locator("#model").text_content()
-        assert shown == f"{name} 1 · recipe {recipe} · network {network}"
+        assert shown == f"{name} {version} · recipe {recipe} · network {network} · {precision}"
         assert visit.page.evaluate("window.executed") == 0
 
 
 def test_the_policy_stops_and_tells_of_a_script_in_the_page(open_page: Open) -> None:
     visit = open_page()
-    visit.page.evaluate("document.body.innerHTML = '<img src=x onerror=document.title=1>'")
-    visit.page.wait_for_timeout(200)
+    told = visit.page.expect_console_message(
+        lambda message: "Content Security Policy" in message.text
+    )
+    with told:
+        visit.page.evaluate("document.body.innerHTML = '<img src=x onerror=document.title=1>'")
     assert visit.page.title() != "1"
-    assert any("Content Security Policy" in fault for fault in visit.faults)
+    assert visit.faults
 
 
 # The files

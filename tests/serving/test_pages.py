@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from servers import Server, running
+from fmnist.errors import FmnistError
+from fmnist.serving import pages
+from servers import Server
 
-PAGE = Path(__file__).parents[2] / "src/fmnist/serving/page"
-TOKEN = "open-sesame-open-sesame"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "src/fmnist/serving/page"
 TYPES = {
     "/": "text/html; charset=utf-8",
     "/docs": "text/html; charset=utf-8",
@@ -39,6 +41,16 @@ def test_each_file_has_its_type_and_a_copy_is_asked_about(
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == got.headers["etag"]
     assert server.get(path, headers={"If-None-Match": '"other"'}).content == got.content
+
+
+def test_a_server_without_its_page_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/index.html").touch()
+    monkeypatch.setattr(pages, "files", lambda package: tmp_path)
+    with pytest.raises(FmnistError, match=r"no docs\.html: install fmnist again"):
+        pages.page_routes()
 
 
 def test_the_page_is_the_file_and_head_has_no_body(server: Server) -> None:
@@ -65,6 +77,43 @@ def test_a_file_cannot_be_written(server: Server) -> None:
     refused = server.post("/page/page.js", data=b"x")
     assert refused.status_code == 405
     assert "GET" in refused.headers["allow"]
+
+
+def test_a_link_that_is_sent_has_a_title_and_a_picture(server: Server) -> None:
+    page = server.get("/").text
+    told = dict(re.findall(r'<meta property="og:(\w+)" content="(.+?)">', page))
+    assert told["title"] == "What piece of clothing is it?"
+    assert told["description"]
+    assert server.get(told["image"]).headers["content-type"] == "image/jpeg"
+
+
+def test_how_often_it_is_right_is_what_was_measured(server: Server) -> None:
+    measured = json.loads((ROOT / "benchmarks/results/photos.json").read_text())
+    (section,) = re.findall(
+        r'<section id="accuracy">(.*?)</section>', server.get("/docs").text, re.S
+    )
+    told = html.unescape(re.sub("<.*?>", "", section))
+    real, chosen = measured["real"], measured["real"]["selective"]
+    assert f"Of {real['photos']} phone photos by {real['senders']} people" in told
+    low, high = (100 * each for each in real["accuracy"]["interval"])
+    assert f"{_share(real['accuracy'])} (95 % interval: {low:.1f} to {high:.1f})" in told
+    assert f"Of the {measured['test']['images']:,} test images" in told
+    assert f"has {_share(measured['test']['accuracy'])} right" in told
+    assert f"to {_share(chosen['wrong_answers_refused'])} of its wrong answers" in told
+    kept = chosen["right_answers_kept"]["value"]
+    assert f"to {100 * (1 - kept):.1f} % of its right ones" in told
+    strange = chosen["strangers_of_unknown_kinds_refused"]
+    assert f"Of {strange['photos']} photos of clothes that are none" in told
+    assert f"it refuses {_share(strange)}" in told
+    assert f"too high: {100 * real['mean_probability']:.1f} % on average" in told
+    recalls = sorted((each["recall"], each["name"]) for each in real["classes"])
+    assert {name for recall, name in recalls if recall < 0.5} == {"Coat", "Ankle boot", "Pullover"}
+    assert {name for _, name in recalls[-3:]} == {"T-shirt/top", "Sandal", "Sneaker"}
+    assert '<a href="/docs#accuracy">' in server.get("/").text
+
+
+def _share(measured: dict[str, float]) -> str:
+    return f"{100 * measured['value']:.1f} %"
 
 
 # The examples
@@ -116,11 +165,11 @@ def test_the_page_tells_the_limits_that_the_server_has(server: Server, tmp_path:
     assert f"{limits['pixels'] // 10**6} million pixels a picture" in told
 
 
-def test_the_example_with_a_token_is_true(tmp_path: Path) -> None:
-    with running("--token", TOKEN) as server:
-        answer = json.loads(run_example("token", tmp_path, server, TOKEN=TOKEN))
-        assert answer["predictions"][0]["label"] == "Sneaker"
-        assert "error" in json.loads(run_example("token", tmp_path, server, TOKEN="another"))
+def test_the_example_with_a_token_is_true(guarded: tuple[Server, str], tmp_path: Path) -> None:
+    server, token = guarded
+    answer = json.loads(run_example("token", tmp_path, server, TOKEN=token))
+    assert answer["predictions"][0]["label"] == "Sneaker"
+    assert "error" in json.loads(run_example("token", tmp_path, server, TOKEN="another"))
 
 
 def test_examples_in_python_are_true(server: Server, tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_what_is_tritons_alone_is_not_there(fake: Client, path: str) -> None:
 def test_a_model_gives_what_its_metadata_say(fake: Client, model: Any, ask: str) -> None:
     metadata = fake.get(f"/v2/models/{model.name}").json()
     (takes,) = metadata["inputs"]
+    parameters = takes.pop("parameters", {})
+    assert parameters == ({} if model is IMAGES else {"content_type": "base64"})
     data = image_of(1).ravel().tolist() if model is IMAGES else [base64_of(picture_of(1))]
     shape = [1, *takes["shape"][1:]]
     response = fake.post(ask, json={"inputs": [{**takes, "shape": shape, "data": data}]})
@@ -204,6 +206,27 @@ def test_a_server_that_stops_is_not_ready() -> None:
         assert set(answer) == {"error", "ready"}
         assert answer["ready"] is False
         assert response.headers["Retry-After"] == "1"
+
+
+def test_a_server_whose_network_does_not_answer_is_not_ready() -> None:
+    gate = threading.Event()
+
+    def ask(images: Pixels) -> NDArray[np.float32]:
+        assert gate.wait(20)
+        return fake_classifier().logits(images)
+
+    paths = ("/v2/health/ready", "/v2/models/fmnist/ready", "/v2/models/fmnist_photo/ready")
+    with client(Settings(deadline_seconds=0.2), Classifier(ask, FACTS)) as asking:
+        assert [asking.get(path).status_code for path in paths] == [200] * 3
+        check_refused(asking.post(INFER, **binary(ONE)), 504)
+        wait_until(lambda: asking.get(paths[0]).status_code == 503)
+        for path in paths:
+            response = asking.get(path)
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+            assert response.json()["ready"] is False
+        assert asking.get("/v2/health/live").status_code == 200
+        gate.set()
+        wait_until(lambda: asking.get(paths[0]).status_code == 200)
 
 
 SLOW = """
@@ -314,7 +337,7 @@ def test_a_request_in_chunks_is_read(fake: Client) -> None:
     assert outputs_of(response)["logits"].argmax() == 6
 
 
-@pytest.mark.parametrize("name", ["42", "", "\u20ac \ud800 \0 \"'<"])
+@pytest.mark.parametrize("name", ["42", "", "x" * 1024, "\u20ac \ud800 \0 \"'<"])
 def test_an_id_comes_back(fake: Client, name: str) -> None:
     response = fake.post(INFER, json={"id": name, "inputs": [told(image_of(0))]})
     assert response.json()["id"] == name
@@ -465,6 +488,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "true or false",
     ),
+    "an id that is too long": ({"json": {**replaced(), "id": "x" * 1025}}, "1,024"),
+    "a type of megabytes": ({"json": replaced(datatype="x" * 10**6)}, "not 'xxx"),
     "an id that is a number": ({"json": {**replaced(), "id": 42}}, "id must be"),
     "a negative timeout": ({"json": {**replaced(), "parameters": {"timeout": -1}}}, "timeout"),
     "a priority of text": ({"json": {**replaced(), "parameters": {"priority": "a"}}}, "priority"),
@@ -488,7 +513,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "not JSON",
     ),
-    "millions of values": ({"data": b'{"inputs": [' + b"[]," * 1_000_000 + b"[]]}"}, "values"),
+    "millions of values": ({"data": b'{"inputs": [' + b"[]," * 400_000 + b"[]]}"}, "values"),
     "a length of superscripts": (
         {"data": b"{}", "headers": {HEADER_LENGTH: "\u00b2".encode("latin-1")}},
         HEADER_LENGTH,
@@ -502,6 +527,15 @@ def test_other_wrong_requests_are_refused_with_what_is_wrong(
     fake: Client, request_: dict[str, Any], said: str
 ) -> None:
     assert said in check_refused(fake.post(INFER, **request_))
+
+
+def test_a_body_is_no_larger_than_its_images_need(fake: Client) -> None:
+    most = {"inputs": [told(np.full((256, 28, 28), 255, np.uint8))]}
+    assert len(outputs_of(fake.post(INFER, json=most))["logits"]) == 256
+    assert "1.59 MB" in check_refused(fake.post(INFER, data=bytes(1_700_000)), 413)
+    with client(Settings(images=1)) as asking:
+        assert "0.0685 MB" in check_refused(asking.post(INFER, data=bytes(80_000)), 413)
+        assert check_refused(asking.post(INFER_PHOTOS, data=bytes(80_000)), 400)
 
 
 # Photos
@@ -523,6 +557,11 @@ def picture_of(class_index: int, *, negated: bool = False) -> bytes:
 
 def base64_of(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+def encodebytes(content: bytes) -> str:
+    """In base64, broken into lines as MIME wants it."""
+    return base64.encodebytes(content).decode()
 
 
 def photos(*files: bytes, message: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -562,6 +601,7 @@ def test_photos_in_binary_in_base64_and_alone(fake: Client) -> None:
             INFER_PHOTOS, **photos(*PICTURES, message={"parameters": {"binary_data_output": True}})
         ),
         fake.post(INFER_PHOTOS, **photos_in_json(*map(base64_of, PICTURES))),
+        fake.post(INFER_PHOTOS, **photos_in_json(*(encodebytes(each) for each in PICTURES))),
     )
     for answer in answers:
         check_labels(outputs_of(answer), 2, 9, 0)
@@ -664,7 +704,7 @@ def test_lengths_that_do_not_fit_are_refused(fake: Client, content: bytes) -> No
 def test_the_coding_is_the_one_that_the_client_likes_best(
     accepted: str, coding: str | None
 ) -> None:
-    assert best_coding(accepted) == coding
+    assert best_coding(accepted.encode()) == coding
 
 
 @pytest.mark.parametrize(

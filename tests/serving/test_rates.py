@@ -2,7 +2,7 @@ import tracemalloc
 
 import pytest
 
-from fmnist.serving.rates import MOST, Rates, client_of
+from fmnist.serving.rates import MOST, Rates, client_of, unmapped
 from fmnist.serving.refusal import Refusal
 
 
@@ -81,6 +81,11 @@ def test_an_address_of_ipv6_does_not_escape_within_its_network() -> None:
 
 def test_an_ipv4_client_of_a_socket_for_both_is_itself() -> None:
     assert client_of("::ffff:10.0.0.1") == client_of("10.0.0.1") == "10.0.0.1"
+
+
+def test_an_address_is_what_a_proxy_is_known_by() -> None:
+    assert unmapped("::ffff:10.0.0.2") == unmapped("10.0.0.2") == "10.0.0.2"
+    assert unmapped("::ffff:1") == "::ffff:1"
 
 
 def test_a_scan_of_many_addresses_takes_bounded_memory(clock: Clock) -> None:

@@ -100,13 +100,15 @@ def test_an_option_and_its_variable_decide_the_same(
 
 def test_every_setting_can_be_chosen() -> None:
     named = {name for _, _, expected in CHOICES for name in expected}
-    others = {"model", "port", "insecure", "access_log"}  # an argument, and tested below
-    assert named | others == {field.name for field in dataclasses.fields(Settings)}
+    # An argument, and what is tested below.
+    others = {"model", "port", "insecure", "access_log", "client_address", "token_file"}
+    assert named | others == {field.name for field in dataclasses.fields(Settings) if field.init}
 
 
 def test_switches(serve: Serve) -> None:
     assert serve("--no-access-log").settings == Settings(port=0, access_log=False)
     assert serve(FMNIST_SERVE_ACCESS_LOG="0").settings == Settings(port=0, access_log=False)
+    assert serve("--no-client-address").settings == Settings(port=0, client_address=False)
     everyone = Settings(port=0, host="0.0.0.0", insecure=True)
     assert serve("--host", "0.0.0.0", "--insecure").settings == everyone
     assert serve("--host", "0.0.0.0", FMNIST_SERVE_INSECURE="1").settings == everyone
@@ -117,6 +119,45 @@ def test_repeated_options_and_lists_in_variables(serve: Serve) -> None:
     expected = Settings(port=0, allowed_hosts=("a.example", "b.example"))
     assert serve("--allowed-host", "a.example", "--allowed-host", "b.example").settings == expected
     assert serve(FMNIST_SERVE_ALLOWED_HOST="a.example b.example").settings == expected
+
+
+def test_a_file_of_tokens_is_read_line_by_line(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{TOKEN}\r\n\n  {TOKEN}-of-tomorrow\n")
+    for done in (
+        serve("--token-file", str(file), "--host", "0.0.0.0"),
+        serve("--host", "0.0.0.0", FMNIST_SERVE_TOKEN_FILE=str(file)),
+    ):
+        assert done.settings is not None
+        assert done.settings.tokens == (TOKEN, f"{TOKEN}-of-tomorrow")
+        assert TOKEN not in repr(done.settings)
+        chosen = {"host": "0.0.0.0", "port": 0, "token_file": file, "tokens": 2}
+        assert done.settings.chosen() == chosen
+    both = serve("--token-file", str(file), "--token", "another-of-sixteen-letters").settings
+    assert both is not None
+    assert len(both.tokens) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "tokens cannot be read: No such file"),
+        (b"\n \n", "tokens holds none"),
+        (b"\xff\xfe" * 20, "tokens cannot be read: it is not plain text"),
+        (b"s3cr3t\n", "a token must be 16 to 512 letters"),
+    ],
+)
+def test_a_file_without_tokens_does_not_open_the_server(
+    serve: Serve, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "tokens"
+    if content is not None:
+        file.write_bytes(content)
+    done = serve("--token-file", str(file))
+    assert (done.status, done.settings) == (1, None)
+    assert message in done.err
+    assert "s3cr3t" not in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_it_prints_where_it_answers(serve: Serve) -> None:
@@ -152,8 +193,8 @@ def test_the_address_of_a_server_that_listens_everywhere_can_be_opened_here(serv
         (["--host", "::"], "--insecure to let everyone ask"),
         (["--host", "nowhere.invalid", "--insecure"], "the host is not known"),
         (["--host", "192.0.2.1", "--insecure"], "no address of this machine"),
-        (["--token", "short"], "the token must be 16 to 512 letters"),
-        (["--token", ""], "the token must be 16 to 512 letters"),
+        (["--token", "short"], "a token must be 16 to 512 letters"),
+        (["--token", ""], "a token must be 16 to 512 letters"),
         (["--token", "a secret with blanks"], "secrets.token_urlsafe()"),
         (["--allowed-host", "http://shop.example"], "is no host name"),
         (["--allowed-host", "shop.example:80"], "is no host name"),
@@ -200,9 +241,10 @@ def test_bad_usage_exits_2(serve: Serve, arguments: list[str]) -> None:
 
 
 def test_a_secret_that_got_lost_on_its_way_does_not_open_the_server(serve: Serve) -> None:
-    done = serve(FMNIST_SERVE_TOKEN="")
-    assert (done.status, done.settings) == (2, None)
-    assert "FMNIST_SERVE_TOKEN" in done.err
+    for variable in ("FMNIST_SERVE_TOKEN", "FMNIST_SERVE_TOKEN_FILE"):
+        done = serve(**{variable: ""})
+        assert (done.status, done.settings) == (2, None)
+        assert variable in done.err
 
 
 def test_a_bad_secret_is_not_shown(serve: Serve) -> None:

@@ -27,19 +27,19 @@ IMAGE: Any = {"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data
 # The network takes so many seconds for each batch.
 SLOW = """
 import time
-import fmnist.serving.server as server
-load = server.load_classifier
+import fmnist.serving.identity as identity
+load = identity.load_classifier
 def slow(*arguments, **options):
     classifier = load(*arguments, **options)
     ask = classifier._ask
     classifier._ask = lambda images: time.sleep({seconds}) or ask(images)
     return classifier
-server.load_classifier = slow
+identity.load_classifier = slow
 """
 LOADS_FOR_EVER = """
 import time
-import fmnist.serving.server as server
-server.load_classifier = lambda *_, **__: print("loading", flush=True) or time.sleep(600)
+import fmnist.serving.identity as identity
+identity.load_classifier = lambda *_, **__: print("loading", flush=True) or time.sleep(600)
 """
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -31,153 +32,119 @@ def _option(name: str, panel: str, help: str, **more: Any) -> Any:
     )
 
 
-def _limit(name: str, help: str, **more: Any) -> Any:
-    return _option(name, "Limits", help, **more)
+def _server(name: str, help: str, **more: Any) -> Any:
+    return _option(name, "Server", help, **more)
+
+
+def _access(name: str, help: str, metavar: str | None = None) -> Any:
+    return _option(name, "Access", help, metavar=metavar, show_default=metavar is None)
+
+
+def _number(name: str, most: int, help: str) -> Any:
+    return _option(name, "Limits", help, min=1, max=most)
+
+
+def _size(name: str, most: float, metavar: str, help: str, least: float = 0.001) -> Any:
+    return _option(name, "Limits", help, min=least, max=most, metavar=metavar)
 
 
 def _seconds(name: str, help: str) -> Any:
-    return _limit(name, help, min=0.1, max=3600, metavar="SECONDS")
+    return _size(name, 3600, "SECONDS", help, 0.1)
 
 
-Model = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[RUN|FILE.onnx]",
-        help="Serve this, not the classifier that comes with fmnist.",
-        show_default=False,
-    ),
-]
-Host = Annotated[
-    str, _option("--host", "Server", "Address to listen on; 0.0.0.0: all of this machine.")
-]
-Port = Annotated[int, _option("--port", "Server", "0: any free one.", min=0, max=65535)]
-Workers = Annotated[
-    int,
-    _option(
-        "--workers", "Server", "Processes; each has the model and its own limits.", min=1, max=64
-    ),
-]
-AccessLog = Annotated[
-    bool, _option("--access-log/--no-access-log", "Server", "Log each request on stderr.")
-]
-Token = Annotated[
-    str | None,
-    _option(
-        "--token",
-        "Access",
-        "Secret that clients must send; needed where other machines can ask. Rather set "
-        "FMNIST_SERVE_TOKEN: every user of this machine can read its command lines.",
-        metavar="SECRET",
-        show_default=False,
-    ),
-]
-Insecure = Annotated[
-    bool, _option("--insecure", "Access", "Let other machines ask without a token.")
-]
-AllowedHost = Annotated[
-    list[str] | None,
-    _option(
-        "--allowed-host",
-        "Access",
-        "Name that clients may call this server by, besides its addresses and localhost; may be "
-        "repeated.",
-        metavar="NAME",
-        show_default=False,
-    ),
-]
-Proxy = Annotated[
-    list[str] | None,
-    _option(
-        "--proxy",
-        "Access",
-        "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
-        metavar="ADDRESS",
-        show_default=False,
-    ),
-]
-WhoReadsMetrics = Annotated[
-    MetricsChoice,
-    _option("--metrics", "Access", "Who may read /metrics: those with the token, all, or nobody."),
-]
-MaxBody = Annotated[
-    float,
-    _limit("--max-body", "A request's size, decompressed.", min=0.001, max=1024, metavar="MB"),
-]
-MaxArriving = Annotated[
-    float,
-    _limit("--max-arriving", "All bodies that are arriving.", min=0.001, max=2**20, metavar="MB"),
-]
-MaxConnections = Annotated[
-    int, _limit("--max-connections", "Connections that are open.", min=1, max=60_000)
-]
-MaxPixels = Annotated[
-    float,
-    _limit("--max-pixels", "A picture's size.", min=0.001, max=1000, metavar="MILLIONS"),
-]
-MaxFiles = Annotated[int, _limit("--max-files", "Pictures in one request.", min=1, max=1000)]
-MaxImages = Annotated[
-    int,
-    _limit("--max-images", "28x28 images in one request of the protocol.", min=1, max=10_000),
-]
-MaxWaiting = Annotated[
-    int,
-    _limit(
-        "--max-waiting",
-        "Requests that wait for the network; others are told to come back.",
-        min=1,
-        max=100_000,
-    ),
-]
-MaxWaitingPhotos = Annotated[
-    int,
-    _limit("--max-waiting-photos", "Pictures that wait to be prepared.", min=1, max=10_000),
-]
-Rate = Annotated[
-    float,
-    _limit(
-        "--rate", "Requests a second from one address; 0: any number.", min=0, max=1e6, metavar="N"
-    ),
-]
-Burst = Annotated[
-    int, _limit("--burst", "Requests from one address before --rate counts.", min=1, max=1_000_000)
-]
-IdleDeadline = Annotated[
-    float, _seconds("--idle-deadline", "Until a connection's next request begins.")
-]
-Deadline = Annotated[float, _seconds("--deadline", "From a whole request to its answer.")]
-HeaderDeadline = Annotated[float, _seconds("--header-deadline", "Until a request's headers came.")]
-BodyDeadline = Annotated[float, _seconds("--body-deadline", "From there until its body came.")]
-StopDeadline = Annotated[
-    float, _seconds("--stop-deadline", "For requests to finish when the server is to stop.")
-]
+MODEL = typer.Argument(
+    metavar="[RUN|FILE.onnx]",
+    help="Serve this, not the classifier that comes with fmnist.",
+    show_default=False,
+)
+HOST = _server("--host", "Address to listen on; 0.0.0.0: all of this machine.")
+PORT = _server("--port", "0: any free one.", min=0, max=65535)
+WORKERS = _server("--workers", "Processes; each has the model and its own limits.", min=1, max=64)
+ACCESS_LOG = _server("--access-log/--no-access-log", "Log each request on stderr.")
+CLIENT = _server("--client-address/--no-client-address", "Log from where it came, too.")
+TOKEN = _access(
+    "--token",
+    "Secret that clients must send; needed where other machines can ask. Rather set "
+    "FMNIST_SERVE_TOKEN: every user of this machine can read its command lines.",
+    "SECRET",
+)
+TOKEN_FILE = _access(
+    "--token-file", "File of such secrets, one a line; any of them will do.", "FILE"
+)
+INSECURE = _access("--insecure", "Let other machines ask without a token.")
+ALLOWED_HOST = _access(
+    "--allowed-host",
+    "Name that clients may call this server by, besides its addresses and localhost; may be "
+    "repeated.",
+    "NAME",
+)
+PROXY = _access(
+    "--proxy",
+    "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
+    "ADDRESS",
+)
+METRICS = _access("--metrics", "Who may read /metrics: those with the token, all, or nobody.")
+WAITING = "Requests that wait for the network; others are told to come back."
+RATE = "Requests a second from one address; 0: any number."
 
 
+# The parameters have the names of the settings.
 def serve(
-    model: Model = None,
-    host: Host = Settings.host,
-    port: Port = Settings.port,
-    workers: Workers = Settings.workers,
-    access_log: AccessLog = Settings.access_log,
-    token: Token = None,
-    insecure: Insecure = False,
-    allowed_host: AllowedHost = None,
-    proxy: Proxy = None,
-    metrics: WhoReadsMetrics = Settings.metrics,
-    max_connections: MaxConnections = Settings.connections,
-    max_body: MaxBody = Settings.body_bytes / MEGABYTE,
-    max_arriving: MaxArriving = Settings.arriving_bytes / MEGABYTE,
-    max_pixels: MaxPixels = Settings.pixels / MEGAPIXEL,
-    max_files: MaxFiles = Settings.files,
-    max_images: MaxImages = Settings.images,
-    max_waiting: MaxWaiting = Settings.waiting_tensors,
-    max_waiting_photos: MaxWaitingPhotos = Settings.waiting_photos,
-    rate: Rate = Settings.rate,
-    burst: Burst = Settings.burst,
-    deadline: Deadline = Settings.deadline_seconds,
-    header_deadline: HeaderDeadline = Settings.header_seconds,
-    body_deadline: BodyDeadline = Settings.body_seconds,
-    idle_deadline: IdleDeadline = Settings.idle_seconds,
-    stop_deadline: StopDeadline = Settings.stop_seconds,
+    model: Annotated[Path | None, MODEL] = None,
+    host: Annotated[str, HOST] = Settings.host,
+    port: Annotated[int, PORT] = Settings.port,
+    workers: Annotated[int, WORKERS] = Settings.workers,
+    access_log: Annotated[bool, ACCESS_LOG] = Settings.access_log,
+    client_address: Annotated[bool, CLIENT] = Settings.client_address,
+    token: Annotated[str | None, TOKEN] = None,
+    token_file: Annotated[Path | None, TOKEN_FILE] = None,
+    insecure: Annotated[bool, INSECURE] = Settings.insecure,
+    allowed_hosts: Annotated[list[str] | None, ALLOWED_HOST] = None,
+    proxies: Annotated[list[str] | None, PROXY] = None,
+    metrics: Annotated[MetricsChoice, METRICS] = Settings.metrics,
+    connections: Annotated[
+        int, _number("--max-connections", 60_000, "Connections that are open.")
+    ] = Settings.connections,
+    body_bytes: Annotated[
+        float, _size("--max-body", 1024, "MB", "A request's size, decompressed.")
+    ] = Settings.body_bytes / MEGABYTE,
+    arriving_bytes: Annotated[
+        float, _size("--max-arriving", 2**20, "MB", "All bodies that are arriving.")
+    ] = Settings.arriving_bytes / MEGABYTE,
+    pixels: Annotated[
+        float, _size("--max-pixels", 1000, "MILLIONS", "A picture's size.")
+    ] = Settings.pixels / MEGAPIXEL,
+    files: Annotated[
+        int, _number("--max-files", 1000, "Pictures in one request.")
+    ] = Settings.files,
+    images: Annotated[
+        int, _number("--max-images", 10_000, "28x28 images in one request of the protocol.")
+    ] = Settings.images,
+    waiting_tensors: Annotated[
+        int, _number("--max-waiting", 100_000, WAITING)
+    ] = Settings.waiting_tensors,
+    waiting_photos: Annotated[
+        int, _number("--max-waiting-photos", 10_000, "Pictures that wait to be prepared.")
+    ] = Settings.waiting_photos,
+    rate: Annotated[float, _size("--rate", 1e6, "N", RATE, 0)] = Settings.rate,
+    burst: Annotated[
+        int, _number("--burst", 1_000_000, "Requests from one address before --rate counts.")
+    ] = Settings.burst,
+    deadline_seconds: Annotated[
+        float, _seconds("--deadline", "From a whole request to its answer.")
+    ] = Settings.deadline_seconds,
+    header_seconds: Annotated[
+        float, _seconds("--header-deadline", "Until a request's headers came.")
+    ] = Settings.header_seconds,
+    body_seconds: Annotated[
+        float, _seconds("--body-deadline", "From there until its body came.")
+    ] = Settings.body_seconds,
+    idle_seconds: Annotated[
+        float, _seconds("--idle-deadline", "Until a connection's next request begins.")
+    ] = Settings.idle_seconds,
+    stop_seconds: Annotated[
+        float, _seconds("--stop-deadline", "For requests to finish when the server is to stop.")
+    ] = Settings.stop_seconds,
     as_json: Json = False,
 ) -> None:
     """Serve the web page, the JSON API and the Open Inference Protocol v2.
@@ -188,45 +155,30 @@ def serve(
 
     Example: `fmnist serve --port 8080`
     """
+    chosen = locals()
+    del chosen["as_json"]
     _refuse_empty_secret()
     _hold_standard_files()
-    settings = Settings(
-        model=model,
-        host=host,
-        port=port,
-        workers=workers,
-        access_log=access_log,
-        token=token,
-        insecure=insecure,
-        allowed_hosts=tuple(allowed_host or ()),
-        proxies=tuple(proxy or ()),
-        metrics=metrics,
-        connections=max_connections,
-        body_bytes=round(max_body * MEGABYTE),
-        arriving_bytes=round(max_arriving * MEGABYTE),
-        pixels=round(max_pixels * MEGAPIXEL),
-        files=max_files,
-        images=max_images,
-        waiting_tensors=max_waiting,
-        waiting_photos=max_waiting_photos,
-        rate=rate,
-        burst=burst,
-        deadline_seconds=deadline,
-        header_seconds=header_deadline,
-        body_seconds=body_deadline,
-        idle_seconds=idle_deadline,
-        stop_seconds=stop_deadline,
-    )
+    settings = Settings(**{**chosen, **_in_units_of_settings(chosen)})
     from fmnist.serving.listener import open_listener
 
     with open_listener(settings) as listener:
         _serve(settings, listener, _announcer(settings, listener, as_json))
 
 
+def _in_units_of_settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choices that settings have in other units or types."""
+    units = {"body_bytes": MEGABYTE, "arriving_bytes": MEGABYTE, "pixels": MEGAPIXEL}
+    sizes = {name: round(chosen[name] * unit) for name, unit in units.items()}
+    lists = {name: tuple(chosen[name] or ()) for name in ("allowed_hosts", "proxies")}
+    return sizes | lists
+
+
 def _refuse_empty_secret() -> None:
     """Raise for a token that got lost on its way: Click takes an empty variable for none."""
-    if os.environ.get(f"{PREFIX}TOKEN") == "":
-        raise typer.BadParameter("name a secret, or unset it", param_hint=f"{PREFIX}TOKEN")
+    for variable in (f"{PREFIX}TOKEN", f"{PREFIX}TOKEN_FILE"):
+        if os.environ.get(variable) == "":
+            raise typer.BadParameter("give it a value, or unset it", param_hint=variable)
 
 
 def _hold_standard_files() -> None:

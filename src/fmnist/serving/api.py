@@ -20,6 +20,7 @@ from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError
 from fmnist.serving.bodies import read_body
 from fmnist.serving.forms import FORM, FormFile, form_files
+from fmnist.serving.passage import PASSAGE
 from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.schema import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.served import Served
@@ -79,10 +80,12 @@ async def _files(request: Request, served: Served) -> list[FormFile]:
     Only what says that it is a form is taken for one: curl calls any body `--data-binary` a form of
     another kind.
     """
-    body = await read_body(request, served.settings)
+    scope = request.scope
+    body = await read_body(scope, request.receive, served.settings.body_bytes)
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != FORM:
         return [FormFile("", body)]
+    scope[PASSAGE].hold(len(body))  # the files, beside the form
     return await form_files(body, content_type, served.settings.files)
 
 
@@ -156,7 +159,7 @@ def _about(served: Served) -> dict[str, Any]:
             "body_bytes": settings.body_bytes,
             "pixels": settings.pixels,
         },
-        "token_needed": settings.token is not None,
+        "token_needed": bool(settings.tokens),
     }
 
 

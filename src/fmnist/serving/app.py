@@ -15,11 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fmnist.answers import load_classifier
 from fmnist.classifier import Classifier
 from fmnist.serving import api, protocol
+from fmnist.serving.backlog import Backlog
+from fmnist.serving.batching import LARGEST
 from fmnist.serving.gate import Gate
-from fmnist.serving.identity import identify
+from fmnist.serving.identity import Identity
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.pages import page_routes
 from fmnist.serving.protocol_openapi import openapi_paths
@@ -30,22 +31,25 @@ from fmnist.serving.settings import Settings
 _Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
 
-def create_app(settings: Settings, classifier: Classifier | None = None) -> Gate:
-    """Return the ASGI application; it loads the model of the settings now unless one is given.
-
-    Raises ModelError, RunError and MissingExtra where that model cannot be loaded.
-    """
-    ready = classifier or load_classifier(settings.model, threads=1)
+def create_app(settings: Settings, classifier: Classifier, identity: Identity) -> Gate:
+    """Return the ASGI application around a classifier: the one that `settings.model` names."""
     metrics = Metrics()
-    metrics.model(*identify(ready, settings.model))
-    json_api = _json_api(partial(_lifespan, ready, settings, metrics))
+    metrics.model(*identity)
+    json_api = _json_api(partial(_lifespan, classifier, settings, metrics))
     routes = (
         *protocol.ROUTES,
         *page_routes(),
         Route("/metrics", partial(_show_metrics, metrics)),
         Route("/openapi.json", partial(_show_document, json_api)),
     )
-    return Gate(_Doors(routes, json_api), settings, metrics)
+    return Gate(_Doors(routes, json_api), settings, metrics, _backlog(settings))
+
+
+def _backlog(settings: Settings) -> Backlog:
+    """Return what counts requests for the network: as many as fit into its queue and a batch."""
+    model = f"/v2/models/{protocol.IMAGES.name}"
+    targets = (f"{model}/infer", f"{model}/versions/{protocol.VERSION}/infer")
+    return Backlog(map(str.encode, targets), settings.waiting_tensors + LARGEST)
 
 
 class _Doors:

@@ -2,125 +2,148 @@
 
 import asyncio
 import zlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from starlette.requests import Request
-
-from fmnist.serving.refusal import BROKEN, Refusal, overloaded
-from fmnist.serving.settings import Settings
+from fmnist.serving.passage import PASSAGE, Passage
+from fmnist.serving.refusal import Refusal, overloaded
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import Receive, Scope
 
-# Keys of a request's scope: the bytes of its body, for the log, and the server's Arriving.
-BYTES_IN, ARRIVING = "fmnist.bytes_in", "fmnist.arriving"
+T = TypeVar("T")
 
+BIG = 2**16  # bytes; to take a larger message apart is no work for the event loop
 _WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # zlib's wbits for a coding
 _SMALL = 2**10  # bytes; deflate makes at most 1,032 of one, which takes less than a millisecond
+_PIECE = 2**20  # bytes inflated before they are counted
 _DIGITS = 20  # of 2**64
 
+# Two: what they make fills the memory, and the network and the event loop need the cores.
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="fmnist-bodies")
 
-class Arriving:
-    """The bytes of all bodies that arrive at this moment, which fill the memory together."""
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Return what `work` on a body returns, done in one of few threads."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
+
+
+class BytesInFlight:
+    """The bytes that requests hold from their arrival until their end, as sent and as unpacked.
+
+    They fill the memory together. All methods are for the event loop.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
 
-    def add(self, size: int) -> None:
-        """Count bytes that came; raise Refusal (503) where they are too many."""
-        if self._bytes + size > self._limit:
+    def add(self, passage: Passage, size: int) -> None:
+        """Count bytes of a request; raise Refusal (503) where all requests hold too many.
+
+        A request that is alone is taken: its own limits are enough.
+        """
+        if self._bytes + size > self._limit and self._bytes > passage.held:
             raise overloaded("too many uploads at once")
         self._bytes += size
+        passage.held += size
 
-    def drop(self, size: int) -> None:
-        """Count bytes no longer."""
-        self._bytes -= size
+    def release(self, passage: Passage) -> None:
+        """Count the bytes of a request no longer, as it has ended."""
+        self._bytes -= passage.held
+        passage.held = 0
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
-    """Return a request's body, decompressed; raise Refusal where it is too large, late or damaged.
+async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
+    """Return a request's body, decompressed; raise Refusal where it is damaged or late.
 
-    Content-Length is believed only where it says too much.
+    That it has over `limit` bytes, as sent or decompressed, is a Refusal too. Content-Length is
+    believed only where it says too much.
     """
-    limit = settings.body_bytes
-    length, coding = _described(request.scope["headers"])
-    if length > limit:
+    headers = dict(scope["headers"])
+    if _length(headers.get(b"content-length", b"0").strip()) > limit:
         raise too_large(limit)
+    coding = headers.get(b"content-encoding", b"").strip().lower()
     if coding in (b"", b"identity"):
-        return await _received(request, limit)
+        return await _received(scope, receive, limit)
     if coding not in _WINDOW:
         raise Refusal(
             415,
             "the body's Content-Encoding is not known; send gzip, deflate or none",
             {"Accept-Encoding": "gzip, deflate"},
         )
-    body = await _received(request, limit)
-    if len(body) <= _SMALL:
-        return decompressed(body, coding, limit)
-    return await asyncio.to_thread(decompressed, body, coding, limit)
+    body = await _received(scope, receive, limit)
+    return await _inflated(scope, body, coding, limit)
 
 
-def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bytes]:
-    """Return how long a body is said to be (0: not said), and its coding in lower case."""
-    length, codings = b"0", []
-    for name, value in headers:
-        if name == b"content-length":
-            length = value.strip()
-        elif name == b"content-encoding":
-            codings.append(value.strip().lower())
-    if not length.isdigit() or len(length) > _DIGITS:
+def _length(text: bytes) -> int:
+    if not text.isdigit() or len(text) > _DIGITS:
         raise Refusal(400, "Content-Length must be the number of the body's bytes")
-    return int(length), b",".join(codings)
+    return int(text)
 
 
-async def _received(request: Request, limit: int) -> bytes:
+async def _received(scope: "Scope", receive: "Receive", limit: int) -> bytes:
     """Return the body as it was sent."""
-    receive, scope = request.receive, request.scope
+    passage: Passage = scope[PASSAGE]
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
-        return _ended(scope, message.get("body", b""), limit)
-    arriving: Arriving = scope[ARRIVING]
-    body = bytearray()  # not a list: a body may come byte by byte
-    try:
-        while True:
-            if message["type"] != "http.request":
-                raise Refusal(400, "the client went away before the end of the body")
-            chunk = message.get("body", b"")
-            if len(body) + len(chunk) > limit:
-                raise too_large(limit)
-            arriving.add(len(chunk))
-            body += chunk
-            if not message.get("more_body"):
-                return _ended(scope, bytes(body), limit)
-            message = await receive()
-    finally:
-        arriving.drop(len(body))
+        body = message.get("body", b"")
+        passage.hold(len(body))
+        return _ended(passage, body, limit)
+    arrived = bytearray()  # not a list: a body may come byte by byte
+    while True:
+        if message["type"] != "http.request":
+            raise Refusal(400, "the client went away before the end of the body")
+        chunk = message.get("body", b"")
+        if len(arrived) + len(chunk) > limit:
+            raise too_large(limit)
+        passage.hold(len(chunk))
+        arrived += chunk
+        if not message.get("more_body"):
+            return _ended(passage, bytes(arrived), limit)
+        message = await receive()
 
 
-def _ended(scope: "Scope", body: bytes, limit: int) -> bytes:
+def _ended(passage: Passage, body: bytes, limit: int) -> bytes:
     """Return a body that came to its end, or raise what the connection found wrong with it."""
-    scope[BYTES_IN] = len(body)
-    if BROKEN in scope:
-        raise scope[BROKEN]
+    passage.bytes_in = len(body)
+    if passage.broken is not None:
+        raise passage.broken
     if len(body) > limit:
         raise too_large(limit)
     return body
 
 
-def decompressed(body: bytes, coding: bytes, limit: int) -> bytes:
-    """Return a body that was sent with gzip or deflate (zlib, RFC 9110 section 8.4.1)."""
+async def _inflated(scope: "Scope", body: bytes, coding: bytes, limit: int) -> bytes:
+    passage: Passage = scope[PASSAGE]
+    whole = bytearray()
+    inflate = partial(next, inflated(body, coding, limit), b"")
+    while piece := inflate() if len(body) <= _SMALL else await off_loop(inflate):
+        passage.hold(len(piece))
+        whole += piece
+    return bytes(whole)
+
+
+def inflated(body: bytes, coding: bytes, limit: int) -> Iterator[bytes]:
+    """Yield a body that was sent with gzip or deflate (zlib, RFC 9110 section 8.4.1), in pieces.
+
+    Raises Refusal where it is damaged, or larger than `limit`.
+    """
     inflater = zlib.decompressobj(_WINDOW[coding])
+    size = 0
     try:
-        whole = inflater.decompress(body, limit + 1)
+        while piece := inflater.decompress(body, _PIECE):
+            size += len(piece)
+            if size > limit:
+                raise too_large(limit)
+            yield piece
+            body = inflater.unconsumed_tail
     except zlib.error as error:
         raise Refusal(400, f"the body is not {coding.decode()}; check Content-Encoding") from error
-    if len(whole) > limit:
-        raise too_large(limit)
     if not inflater.eof or inflater.unused_data:
         raise Refusal(400, f"the {coding.decode()} body is cut short or followed by other bytes")
-    return whole
 
 
 def too_large(limit: int) -> Refusal:

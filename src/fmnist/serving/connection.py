@@ -1,7 +1,8 @@
 """One connection: the limits of time and size that HTTP itself needs, and its ends.
 
-uvicorn parses (llhttp, through httptools) and answers. It sets no limit to a request's time and
-size, and it closes a connection whose body is still arriving, which takes the answer with it.
+llhttp parses (through httptools), by uvicorn's protocol for it. That sets no limit to a request's
+time and size, nor to what is sent before an answer is taken, and it closes a connection whose body
+is still arriving, which takes the answer with it.
 """
 
 import asyncio
@@ -9,13 +10,18 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fmnist.serving.batching import LARGEST
-from fmnist.serving.gate import GONE, TASK, Gate
-from fmnist.serving.refusal import BROKEN, Refusal, overloaded
+from fmnist.serving.connections import Connections
+from fmnist.serving.cycle import Cycle
+from fmnist.serving.gate import Gate
+from fmnist.serving.passage import PASSAGE, Passage
+from fmnist.serving.rates import client_of
+from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ HEADERS: Final = 100  # of one request; Apache's LimitRequestFields
 # look for an answer before it has sent everything.
 DISCARDED: Final = 8
 LINGER_SECONDS: Final = 2.0  # for a client to take the last answer and close
-NETWORK: Final = b"/v2/models/fmnist/"  # what begins so asks the network
+PIPELINED: Final = 64  # requests of one connection that wait for the answers to those before them
 STOP_SECONDS: Final = 0.5  # for requests that are on their way when the server is told to stop
 
 
@@ -42,39 +48,9 @@ class Stage(Enum):
     nothing = auto()  # what still comes is thrown away
 
 
-class Crowd:
-    """The connections of one server."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.stopping = False
-        self.asking = 0  # whole requests for the network that are not answered yet
-        self._most_asking = settings.waiting_tensors + LARGEST
-        # Those that wait for a request or the rest of one, the longest waiting first.
-        self.waiting: dict[Connection, None] = {}
-
-    def is_busy(self) -> bool:
-        """Tell whether the network's queue is full, or will be once what has come is looked at."""
-        return self.asking >= self._most_asking
-
-    def make_room(self, connections: int) -> bool:
-        """Tell whether so many connections may be open, if need be by ending the longest waiting.
-
-        Without it, clients that say nothing would keep out the others.
-        """
-        if connections <= self.settings.connections:
-            return True
-        longest = next(iter(self.waiting), None)
-        if longest is None:
-            return False
-        del self.waiting[longest]  # it is lost only later; until then others may come
-        longest.abort()
-        return True
-
-
 def protocol(settings: Settings) -> type[asyncio.Protocol]:
     """Return what uvicorn makes of each connection: its setting `http`."""
-    return cast("type[asyncio.Protocol]", partial(Connection, Crowd(settings)))
+    return cast("type[asyncio.Protocol]", partial(Connection, Connections(settings)))
 
 
 class Connection(HttpToolsProtocol):
@@ -82,7 +58,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(
         self,
-        crowd: Crowd,
+        all_open: Connections,
         config: "Config",
         server_state: "ServerState",
         app_state: dict[str, Any],
@@ -91,17 +67,24 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         assert isinstance(self.app, Gate)
         self._gate = self.app
-        self._crowd = crowd
-        self._limits = crowd.settings
-        self.timeout_keep_alive = crowd.settings.idle_seconds  # type: ignore[assignment]
+        self._backlog = self.app.backlog
+        self._all = all_open
+        self._limits = all_open.settings
+        self.client_name = ""  # the address, or for IPv6 the network, of who connected
         self._stage = Stage.request
-        self._clock: asyncio.TimerHandle | None = None  # for the rest of what is expected
-        self._write_clock: asyncio.TimerHandle | None = None  # for the client to take an answer
-        self._began = 0.0  # when the connection, or its latest request, began, by the loop's clock
+        self._due: float | None = None  # when what is expected must be there, by the loop's clock
+        self._alarm: asyncio.TimerHandle | None = None  # looks whether it is; never after `_due`
+        self._write_alarm: asyncio.TimerHandle | None = None  # for the client to take an answer
+        self._began = 0.0  # when the connection, or its latest request, began
+        self._first = True  # the connection's first request has not begun
         self._unread = 0  # bytes since the last of which something was made
+        self._parsed = 0  # bytes that the parser's present callbacks may be about, at most
+        self._ahead = 0  # bytes that came while requests waited for the answer to one before them
         self._discarded = 0  # bytes of a body that was answered before its end
+        self._running: Cycle | None = None  # is being answered; `cycle` is the latest that came
+        self._task: asyncio.Task[None] | None = None  # that answers
         self._asks = False  # the latest request is for the network, ...
-        self._counted = False  # ... and the crowd has counted it
+        self._counted = False  # ... and counted in the backlog
         self._upgrade = False  # the request being parsed asks for another protocol
         self._ending = False  # no further request is answered
         self._last_words: bytes | None = None  # wait for the answers to earlier requests
@@ -112,42 +95,46 @@ class Connection(HttpToolsProtocol):
         """Begin, or say that there is no room."""
         self._wire = transport
         super().connection_made(cast("asyncio.Transport", _Lingering(transport, self)))
+        self.flow = _Flow(transport, self)
         self._began = self.loop.time()
-        if not self._crowd.make_room(len(self.connections)):
+        self.client_name = client_of(self.client[0]) if self.client else ""
+        self._gate.metrics.connections(len(self.connections))
+        if not self._all.enter(self.client_name):
             self._refuse(overloaded("too many connections"))
             return
-        self._crowd.waiting[self] = None
-        self._set_clock(self._limits.header_seconds)
-        if self._crowd.stopping:
+        self._all.waiting[self] = None
+        self._expect_within(self._limits.header_seconds)
+        if self._all.stopping:
             self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and cancel the work for it."""
         self._stage, self._ending = Stage.nothing, True
-        self._stop_clock()
-        self.resume_writing()
-        self._unset_keepalive_if_required()
-        self._crowd.waiting.pop(self, None)
+        for alarm in (self._alarm, self._write_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self._all.leave(self.client_name)
+        self._all.waiting.pop(self, None)
         self._uncount()
-        if self.cycle is not None and not self.cycle.response_complete:
-            scope = cast("dict[str, Any]", self.cycle.scope)
-            scope[GONE] = True
-            if TASK in scope:
-                scope[TASK].cancel()
+        self._give_up()
         super().connection_lost(exc)
+        self._gate.metrics.connections(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and see to it that the rest comes in time."""
-        self._unset_keepalive_if_required()
         if self._stage is Stage.nothing:
             return
         if self._stage is Stage.request:
             self._stage, self._unread = Stage.head, 0
-            if self._clock is None:  # else the connection's first request
+            if not self._first:
+                self._due = None
                 self._began = self.loop.time()
         self._unread += len(data)
+        self._parsed = self._unread
         try:
             self._feed(data)
+            if self.pipeline:
+                self._read_ahead(len(data))
             if self._unread > HEAD_BYTES:
                 raise _too_long()
         except httptools.HttpParserError as error:
@@ -160,14 +147,14 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Give a client that does not take its answer as long as for a body."""
         super().pause_writing()
-        self._write_clock = self.loop.call_later(self._limits.body_seconds, self.abort)
+        self._write_alarm = self.loop.call_later(self._limits.body_seconds, self.abort)
 
     def resume_writing(self) -> None:
         """Go on with an answer."""
         super().resume_writing()
-        if self._write_clock is not None:
-            self._write_clock.cancel()
-            self._write_clock = None
+        if self._write_alarm is not None:
+            self._write_alarm.cancel()
+            self._write_alarm = None
 
     # The parser's callbacks
 
@@ -177,49 +164,53 @@ class Connection(HttpToolsProtocol):
         if self._stage is Stage.request:
             self._stage = Stage.head
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a field of a request's head, or behind its body."""
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         """Hand a request to the application; raise Refusal where it is no sound HTTP."""
         if self._stage is Stage.nothing:
             return
-        self._check_head()
+        fields = dict(self.headers)
+        self._check_head(fields)
         self._upgrade = self.parser.should_upgrade()
         if self._upgrade:
             return
-        self._asks = self.url.startswith(NETWORK) and not self._is_answering()
-        if self._asks and self._crowd.is_busy() and self.parser.should_keep_alive():
-            self._turn_away()
-            return
-        super().on_headers_complete()
-        self.headers = []  # fields behind a chunked body are not mixed with those before it
+        self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
+        if not self._is_turned_away(fields):
+            self._take()
         self._stage, self._unread, self._discarded = Stage.body, 0, 0
-        self._stop_clock()
-        # Who asked whether to send a body and is refused may send it or not: nobody could say where
-        # the next request begins.
-        if self._crowd.stopping or self.expect_100_continue:
-            self.cycle.keep_alive = False
+        self._first, self._due = False, None
+        self.headers = []  # fields behind a chunked body are not mixed with those before it
 
     def on_body(self, body: bytes) -> None:
         """Hand on a part of a body, or throw it away where the answer was given without it."""
         if self._stage is Stage.nothing:
             return
         self._unread = 0
-        super().on_body(body)
-        if self.cycle.response_complete:
-            self._discarded += len(body)
-            if self._discarded > DISCARDED * self._limits.body_bytes:
-                self._wire.abort()
+        if self._is_answering():
+            self.cycle.body += body
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
+            return
+        self._discarded += len(body)
+        if self._discarded > DISCARDED * self._limits.body_bytes:
+            self._wire.abort()
 
     def on_message_complete(self) -> None:
         """Note that a request is whole."""
         if self._stage is Stage.nothing or self._upgrade:
             return
-        super().on_message_complete()
-        if self._asks and not self.cycle.response_complete:
-            self._counted = True
-            self._crowd.asking += 1
-        self._stage, self._unread = Stage.request, 0
-        self._stop_clock()
-        self._crowd.waiting.pop(self, None)
+        if self._is_answering():
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+            if self._asks:
+                self._counted = True
+                self._backlog.add(1)
+        self._stage, self._unread, self._due = Stage.request, 0, None
+        self._all.waiting.pop(self, None)
         if self._ending:
             self._close()
 
@@ -228,21 +219,30 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request, or end."""
         self._uncount()
+        self._running = None
+        if self.transport.is_closing():
+            return
         if self._last_words is not None and not self.pipeline:
             self._wire.write(self._last_words)
             self.end()
-        super().on_response_complete()
-        if self._stage is Stage.request and not self._ending and not self.pipeline:
-            self._crowd.waiting[self] = None
+            return
+        if self.pipeline:
+            cycle, _ = self.pipeline.pop()
+            self._answer(cast("Cycle", cycle))
+        elif self._stage is Stage.request:
+            self._expect_request()
+        if not self.pipeline:
+            self._ahead = 0
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Answer what has come and what is on its way, and end."""
-        self._crowd.stopping = True
+        self._all.stopping = True
         if self._is_answering():
             self.cycle.keep_alive = False
         elif self._ending or self._stage is Stage.body:  # of a body that was answered
             self.end()
-            self._set_clock(LINGER_SECONDS)
+            self._expect_within(LINGER_SECONDS)
         else:
             self.loop.call_later(STOP_SECONDS, self._end_if_idle)
 
@@ -254,19 +254,25 @@ class Connection(HttpToolsProtocol):
         if self._ending:
             return
         self._ending = True
-        self._unset_keepalive_if_required()
+        if self.pipeline:  # the answer that ends the connection was to one before them
+            self.pipeline.clear()
+            self.cycle, self._ahead = None, 0  # type: ignore[assignment]
         self.flow.resume_reading()
         if self._stage is Stage.request:
             self._close()
             return
         self._wire.write_eof()
-        if self._stage is not Stage.body or self._clock is None:
+        if self._stage is not Stage.body or self._due is None:
             self._stage = Stage.nothing
-            self._set_clock(self._patience())
+            self._expect_within(self._patience())
 
     def is_ending(self) -> bool:
         """Tell whether no further request is answered."""
         return self._ending
+
+    def has_enough(self) -> bool:
+        """Tell whether so much waits to be answered that nothing more is to be read."""
+        return self._ahead > HIGH_WATER_LIMIT
 
     def abort(self) -> None:
         """End at once."""
@@ -297,54 +303,129 @@ class Connection(HttpToolsProtocol):
                 yield b"%s: %s\r\n" % (name, value)
         yield b"\r\n"
 
-    def _check_head(self) -> None:
+    def _read_ahead(self, size: int) -> None:
+        """Read no further where enough waits; until then, to hear of a client that goes."""
+        self._ahead += size
+        if self.has_enough():
+            self.flow.pause_reading()
+
+    def _check_head(self, fields: dict[bytes, bytes]) -> None:
         """Raise Refusal for what llhttp lets through and a proxy might read otherwise."""
-        size, codings = len(self.url), []
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            if name == b"transfer-encoding":
-                codings.append(value.lower())
-        if size > HEAD_BYTES or len(self.headers) > HEADERS:
+        if len(self.headers) > HEADERS or self._parsed > HEAD_BYTES < self._head_bytes():
             raise _too_long()
+        if len(self.pipeline) >= PIPELINED:
+            raise Refusal(429, f"over {PIPELINED} requests wait on one connection; read answers")
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Refusal(400, "the request is not HTTP/1.1 or HTTP/1.0")
-        if codings and (codings != [b"chunked"] or version == "1.0"):
-            raise Refusal(400, "the request's Transfer-Encoding must be chunked, once, in HTTP/1.1")
-        if self.parser.get_method() == b"CONNECT":
+        self.scope["http_version"] = version
+        if b"transfer-encoding" in fields:
+            codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+            if len(codings) > 1 or codings[0].lower() != b"chunked" or version == "1.0":
+                raise Refusal(
+                    400, "the request's Transfer-Encoding must be chunked, once, in HTTP/1.1"
+                )
+        method = self.parser.get_method()
+        if method == b"CONNECT":
             raise Refusal(405, "the server is no proxy", {"Allow": "GET, HEAD, POST"})
+        self.scope["method"] = method.decode()
 
-    def _turn_away(self) -> None:
-        """Answer a request that would find the queue full, and throw its body away.
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-        Here it costs a tenth of what the application would need for it: under twice the load that
-        a server can bear, that is what leaves the time for the others.
+    def _is_turned_away(self, fields: dict[bytes, bytes]) -> bool:
+        """Answer a request that would find the network's queue full, unless it needs a closer look.
+
+        Here that costs a tenth of what the application needs for it: under twice the load that a
+        server can bear, it leaves the time for the others.
         """
-        self.headers = []
-        self.cycle = cast("RequestResponseCycle", _Answered())
-        self._stage, self._unread, self._discarded = Stage.body, 0, 0
-        self._stop_clock()
-        self._wire.write(self._gate.busy())
+        scope = cast("dict[str, Any]", self.scope)
+        is_post = scope["method"] == "POST"
+        self._asks = is_post and self._backlog.is_for(self.url) and not self._is_answering()
+        if not self._asks or not self._backlog.is_full():
+            return False
+        if self._all.stopping or self.flow.write_paused or self.expect_100_continue:
+            return False
+        if scope["http_version"] == "1.0" or not self.parser.should_keep_alive():
+            return False
+        scope["path"] = self.url.decode()
+        answer = self._gate.turn_away(scope, fields)
+        if answer is not None:
+            self._wire.write(answer)
+        return answer is not None
+
+    def _take(self) -> None:
+        """Have a request answered, once those before it are."""
+        scope, url = self.scope, httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        cast("dict[str, Any]", scope)[PASSAGE] = Passage(self._gate.in_flight)
+        is_first = not self._is_answering()
+        self.cycle = cycle = self._cycle()
+        if is_first:
+            self._answer(cycle)
+        else:
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _cycle(self) -> Cycle:
+        # Who asked whether to send a body and is refused may send it or not: nobody could say where
+        # the next request begins.
+        last = self._all.stopping or self.expect_100_continue or self.scope["http_version"] == "1.0"
+        return Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=not last and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+
+    def _answer(self, cycle: Cycle) -> None:
+        """Begin to answer a request."""
+        self._running = cycle
+        self._task = task = self.loop.create_task(cycle.run_asgi(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _give_up(self) -> None:
+        """Cancel the work for a client that is gone."""
+        self.pipeline.clear()
+        cycle, self._running = self._running, None
+        if cycle is None or cycle.response_complete:
+            return
+        _passage(cycle).gone = True
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self._task is not None:
+            self._task.cancel()
 
     def _uncount(self) -> None:
         if self._counted:
             self._counted = False
-            self._crowd.asking -= 1
+            self._backlog.add(-1)
 
     def _expect_rest(self) -> None:
-        """Set the clock where a request is not whole, or the one for the next where it is."""
+        """Expect the rest of a request that is not whole, or the next where it is."""
         if self._stage in (Stage.head, Stage.body):
-            if self._clock is None:
+            if self._due is None:
                 limits = self._limits
                 head = self._stage is Stage.head
-                self._set_clock(limits.header_seconds if head else limits.body_seconds)
-                self._crowd.waiting.pop(self, None)
-                self._crowd.waiting[self] = None
+                self._expect_within(limits.header_seconds if head else limits.body_seconds)
+                self._all.waiting.pop(self, None)
+                self._all.waiting[self] = None
         elif self._stage is Stage.request and not self._is_answering() and not self._ending:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-            self._crowd.waiting[self] = None
+            self._expect_request()
+
+    def _expect_request(self) -> None:
+        self._expect_within(self._limits.idle_seconds)
+        self._all.waiting[self] = None
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -352,7 +433,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no HTTP or too slow, after the requests before it."""
         stage, self._stage = self._stage, Stage.nothing
-        self._stop_clock()
+        self._due = None
         if stage is Stage.body:
             self._refuse_body(refusal)
             return
@@ -368,14 +449,14 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering():
             self.end()
             return
-        cast("dict[str, Any]", self.cycle.scope)[BROKEN] = refusal
+        _passage(self.cycle).broken = refusal
         self.cycle.keep_alive = False
         self.cycle.more_body = False
         self.cycle.message_event.set()
 
     def _is_late(self) -> None:
         """End or refuse what was to come and did not."""
-        self._clock = None
+        self._due = None
         if self._ending:
             self.abort()
         elif self._stage is Stage.request:
@@ -391,29 +472,50 @@ class Connection(HttpToolsProtocol):
     def _close(self) -> None:
         self._stage = Stage.nothing
         self._wire.close()
-        self._set_clock(self._patience())
+        self._expect_within(self._patience())
 
     def _patience(self) -> float:
         """Seconds for a client to take what it was sent and close."""
         unsent = self._wire.get_write_buffer_size()
         return self._limits.body_seconds if unsent else LINGER_SECONDS
 
-    def _set_clock(self, seconds: float) -> None:
-        self._stop_clock()
-        self._clock = self.loop.call_later(seconds, self._is_late)
+    def _expect_within(self, seconds: float) -> None:
+        """Expect what the stage says within so many seconds.
 
-    def _stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+        Most of what is expected comes soon: the alarm stays as it was set and looks again.
+        """
+        self._due = self.loop.time() + seconds
+        if self._alarm is None or self._alarm.when() > self._due:
+            self._set_alarm(seconds)
+
+    def _set_alarm(self, seconds: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """See whether what is expected is late."""
+        self._alarm = None
+        if self._due is None:
+            return
+        left = self._due - self.loop.time()
+        if left > 0:
+            self._set_alarm(left)
+        else:
+            self._is_late()
 
 
-class _Answered:
-    """Stands for uvicorn's cycle of a request that never was one: its answer is given."""
+class _Flow(FlowControl):
+    """uvicorn's flow control, which reads nothing while requests wait to be answered."""
 
-    response_complete = True
-    keep_alive = True
-    message_event = asyncio.Event()
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is enough to do."""
+        if not self._connection.has_enough():
+            super().resume_reading()
 
 
 class _Lingering:
@@ -432,6 +534,10 @@ class _Lingering:
 
     def close(self) -> None:
         self._connection.end()
+
+
+def _passage(cycle: "RequestResponseCycle") -> Passage:
+    return cast("Passage", cast("dict[str, Any]", cycle.scope)[PASSAGE])
 
 
 def _reason(error: httptools.HttpParserError) -> Refusal:

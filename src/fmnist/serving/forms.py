@@ -79,7 +79,7 @@ class _Part:
     value: bytearray = field(default_factory=bytearray)
     disposition: bytes = b""
     name: str | None = None  # None: no file
-    pieces: list[bytes] = field(default_factory=list)
+    content: bytearray = field(default_factory=bytearray)
 
 
 class _Form:
@@ -125,10 +125,11 @@ class _Form:
 
     def _take(self, data: bytes, start: int, end: int) -> None:
         if self._part.name is not None:
-            self._part.pieces.append(data[start:end])
+            self._part.content += data[start:end]
 
     def _finish(self) -> None:
-        name, content = self._part.name, b"".join(self._part.pieces)
+        name, content = self._part.name, bytes(self._part.content)
+        self._part.content.clear()
         if name is None or not (name or content):  # a browser's file field that was left empty
             return
         if len(self.files) == self._limit:

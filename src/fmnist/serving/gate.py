@@ -2,31 +2,29 @@
 
 import asyncio
 import hmac
+import itertools
 import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fmnist.serving import logs
+from fmnist.serving.backlog import Backlog
 from fmnist.serving.batching import FULL
-from fmnist.serving.bodies import ARRIVING, BYTES_IN, Arriving
+from fmnist.serving.bodies import BytesInFlight
 from fmnist.serving.hosts import Hosts, is_cross_site
-from fmnist.serving.metrics import Metrics
-from fmnist.serving.rates import Rates
-from fmnist.serving.refusal import BROKEN, Refusal, overloaded
+from fmnist.serving.metrics import CLIENT_GONE, Metrics
+from fmnist.serving.passage import PASSAGE, Passage
+from fmnist.serving.rates import Rates, client_of, unmapped
+from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import MetricsChoice, Settings
 
-# Keys of a request's scope: the task that answers, and whether its connection was lost, whereupon
-# the task is cancelled.
-TASK: Final = "fmnist.task"
-GONE: Final = "fmnist.gone"
-CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
 NETWORK = "/v2/models/{model}/infer"  # the route of what asks the network
 UNMATCHED = "unmatched"  # the route of what has none, in logs and metrics
 
@@ -43,9 +41,12 @@ SECURITY = {
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
 _NO_STORE = (b"cache-control", b"no-store")
 _CLOSE = (b"connection", b"close")
+_TELL_SECONDS = 1.0  # in which those that are turned away become one line of the log
 
-# What the page is made of, and health: open to all, at any rate. All else needs the token.
-_OPEN = frozenset({"/", "/docs", "/openapi.json"})
+# What the page is made of, health, and what browsers and crawlers ask for by themselves (404): open
+# to all, at any rate. All else needs the token.
+_ICONS = {"/favicon.ico", "/apple-touch-icon.png", "/apple-touch-icon-precomposed.png"}
+_OPEN = frozenset({"/", "/docs", "/openapi.json", "/robots.txt", *_ICONS})
 _OPEN_UNDER = ("/page/", "/v2/health/")
 _METRICS = "/metrics"
 
@@ -54,11 +55,16 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _SINGLE = (
     b"host",
     b"authorization",
+    b"content-encoding",
     b"content-type",
     b"inference-header-content-length",
     b"origin",
     b"sec-fetch-site",
 )
+
+# Of requests: eight digits of the process, drawn by chance, and eight that count.
+_PROCESS = secrets.token_hex(4)
+_COUNT = itertools.count(1)
 
 _Headers = dict[bytes, bytes]
 
@@ -66,54 +72,94 @@ _Headers = dict[bytes, bytes]
 class Gate:
     """An ASGI application around another, whose errors it answers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, backlog: Backlog | None = None
+    ) -> None:
         self.settings = settings
+        self.metrics = metrics
+        self.backlog = backlog or Backlog()
+        self.in_flight = BytesInFlight(settings.arriving_bytes)
         self._app = app
-        self._metrics = metrics
         self._hosts = Hosts(settings)
         self._rates = Rates(settings.rate, settings.burst) if settings.rate else None
-        self._arriving = Arriving(max(settings.arriving_bytes, settings.body_bytes))
-        self._authorization = f"Bearer {settings.token}".encode() if settings.token else None
-        self._busy_status, headers, self._busy_body = _parts(overloaded(FULL))
-        ours = [*_SECURITY, _NO_STORE, (b"x-request-id", b"")]
-        self._busy = _head(self._busy_status, [*headers, *ours])
+        self._authorizations = [f"Bearer {token}".encode() for token in settings.tokens]
+        status, headers, self._busy_body = _parts(overloaded(FULL))
+        self._busy_head = _head(status, [*headers, *_SECURITY, _NO_STORE, (b"x-request-id", b"")])
+        self._turned_away = 0  # since the log told it
         self._entry: ASGIApp = self._answer
         if settings.proxies:
-            trusted = list(settings.proxies)
-            self._entry = ProxyHeadersMiddleware(cast(Any, self._answer), trusted)  # type: ignore[assignment]
+            self._entry = self._forwarded
+            self._unproxied = ProxyHeadersMiddleware(cast(Any, self._answer), [*settings.proxies])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand on what is none (the start and end of the server)."""
-        await (self._entry if scope["type"] == "http" else self._app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self.metrics.in_flight(1)
+        try:
+            await self._entry(scope, receive, send)
+        finally:
+            self.metrics.in_flight(-1)
+
+    async def _forwarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for the client that a trusted proxy names."""
+        if scope["client"]:
+            address, port = scope["client"]
+            scope["client"] = (unmapped(address), port)
+        await self._unproxied(cast(Any, scope), cast(Any, receive), cast(Any, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        scope[TASK] = asyncio.current_task()
+        passage = scope.setdefault(PASSAGE, Passage(self.in_flight))
         headers = dict(scope["headers"])
         out = _Out(send, _request_id(headers), _is_guarded(scope["path"]))
         inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
-        inner[ARRIVING] = self._arriving
         try:
+            if passage.broken is not None:
+                raise passage.broken
             self._admit(inner, headers)
             await self._app(inner, receive, out.send)
         except asyncio.CancelledError:
-            await self._give_up(scope, out)
+            await self._give_up(passage, out)
         except Exception as error:  # the application's; its client is told, its operator too
             await self._refuse(error, out)
+        finally:
+            self.in_flight.release(passage)
         route = getattr(inner.get("route"), "path", UNMATCHED)
-        size = inner.get(BYTES_IN, 0)
         seconds = time.perf_counter() - began
-        self._note(out.request_id, route, scope["method"], out.status, seconds, size)
+        method, client = scope["method"], self._client(scope)
+        self._note(out.request_id, route, method, out.status, seconds, passage.bytes_in, client)
 
-    def busy(self) -> bytes:
-        """Return the whole answer to a request that would find the network's queue full."""
-        request_id = secrets.token_hex(8)
-        self._note(request_id, NETWORK, "POST", self._busy_status, 0.0, 0)
-        return self._busy + request_id.encode() + b"\r\n\r\n" + self._busy_body
+    def turn_away(self, scope: Scope, headers: _Headers) -> bytes | None:
+        """Return the whole answer to a request that would find the network's queue full.
+
+        None where it may not ask at all, or that is not so quickly told. There is no line in the
+        log for each: they are counted.
+        """
+        if self.settings.proxies:
+            return None
+        try:
+            self._admit(scope, headers)
+        except Refusal:
+            return None
+        self.metrics.request(NETWORK, "POST", HTTPStatus.SERVICE_UNAVAILABLE, 0.0)
+        if not self._turned_away:
+            asyncio.get_running_loop().call_later(_TELL_SECONDS, self._tell_turned_away)
+        self._turned_away += 1
+        return b"%b%b\r\n\r\n%b" % (
+            self._busy_head,
+            _request_id(headers).encode(),
+            self._busy_body,
+        )
+
+    def _tell_turned_away(self) -> None:
+        logs.event("turned away", count=self._turned_away)
+        self._turned_away = 0
 
     def turned_away(self, refusal: Refusal, seconds: float) -> bytes:
         """Return the whole answer to what never became a request, noted as the others are."""
-        request_id = secrets.token_hex(8)
+        request_id = _new_id()
         status, headers, body = _parts(refusal)
         headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
         self._note(request_id, UNMATCHED, "none", status, seconds, 0)
@@ -121,8 +167,6 @@ class Gate:
 
     def _admit(self, scope: Scope, headers: _Headers) -> None:
         """Raise Refusal where a request may not be answered."""
-        if BROKEN in scope:
-            raise scope[BROKEN]
         if len(headers) != len(scope["headers"]):
             _refuse_doubles(scope["headers"])
         self._check_origin(scope, headers)
@@ -134,7 +178,7 @@ class Gate:
             return
         if self._rates is not None and scope["client"]:
             self._rates.take(scope["client"][0])
-        if self._authorization is not None:
+        if self._authorizations:
             self._check_token(headers)
 
     def _check_origin(self, scope: Scope, headers: _Headers) -> None:
@@ -158,25 +202,25 @@ class Gate:
         choice = self.settings.metrics
         if choice is MetricsChoice.off:
             raise Refusal(404, "the metrics are switched off")
-        if choice is MetricsChoice.token and self._authorization is not None:
+        if choice is MetricsChoice.token and self._authorizations:
             self._check_token(headers)
 
     def _check_token(self, headers: _Headers) -> None:
-        assert self._authorization is not None
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = scheme.title() + b" " + token.strip()
         # In constant time: how long it takes does not tell how much of a guess is right.
-        if not hmac.compare_digest(scheme.title() + b" " + token.strip(), self._authorization):
+        if not sum([hmac.compare_digest(given, each) for each in self._authorizations]):
             raise Refusal(
                 401,
                 "the token is missing or wrong; send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
 
-    async def _give_up(self, scope: Scope, out: "_Out") -> None:
+    async def _give_up(self, passage: Passage, out: "_Out") -> None:
         """End a request whose task was cancelled: its client is gone, or the server stops."""
-        if GONE in scope:
+        if passage.gone:
             out.status = CLIENT_GONE
-        elif not out.status:
+        elif not out.is_begun:
             await out.refuse(
                 Refusal(503, "the server stops; try again in a second", {"Retry-After": "1"})
             )
@@ -187,48 +231,72 @@ class Gate:
                 "error", exc_info=error, extra={"fields": {"request_id": out.request_id}}
             )
             error = _fault(out.request_id)
-        if not out.status:  # else half an answer is on its way, and the server cuts it off
+        if not out.is_begun:  # else half an answer is on its way, and the server cuts it off
             await out.refuse(error)
 
+    def _client(self, scope: Scope) -> str:
+        """Return who asks, for the log; "" where that is not to be kept."""
+        kept = self.settings.client_address and scope["client"]
+        return client_of(scope["client"][0]) if kept else ""
+
     def _note(
-        self, request_id: str, route: str, method: str, status: int, seconds: float, bytes_in: int
+        self,
+        request_id: str,
+        route: str,
+        method: str,
+        status: int,
+        seconds: float,
+        bytes_in: int,
+        client: str = "",
     ) -> None:
-        self._metrics.request(route, method, status, seconds)
+        self.metrics.request(route, method, status, seconds)
         if self.settings.access_log:
-            logs.request(request_id, route, method, status, seconds, bytes_in)
+            logs.request(request_id, route, method, status, seconds, bytes_in, client)
 
 
 class _Out:
-    """One request's way out: adds headers and notes the status."""
+    """One request's way out: adds headers and notes the status.
 
-    __slots__ = ("_guarded", "_send", "request_id", "status")
+    As ASGI has it, nothing is sent before the first part of the body: until then an application
+    may fail, and its client be told so.
+    """
+
+    __slots__ = ("_guarded", "_send", "_start", "is_begun", "request_id", "status")
 
     def __init__(self, send: Send, request_id: str, guarded: bool) -> None:
         self._send = send
         self._guarded = guarded
+        self._start: Message | None = None
         self.request_id = request_id
         self.status = 0  # not yet
+        self.is_begun = False
 
-    def send(self, message: Message) -> Awaitable[None]:
+    async def send(self, message: Message) -> None:
         """Send a message of the application."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = self._with_ours(message.get("headers", ()))
-        return self._send(message)
-
-    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        whole = [*headers, *_SECURITY, (b"x-request-id", self.request_id.encode())]
-        if self._guarded or self.status >= HTTPStatus.BAD_REQUEST:
-            whole = [header for header in whole if header[0] != _NO_STORE[0]]
-            whole.append(_NO_STORE)
-        return whole
+            self._start = message
+            return
+        if not self.is_begun:
+            assert self._start is not None
+            await self._begin(self._start["status"], self._start.get("headers", ()))
+        await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Send the answer of a refusal."""
-        self.status, headers, body = _parts(refusal)
-        start = {"type": "http.response.start", "status": self.status}
-        await self._send({**start, "headers": self._with_ours(headers)})
+        status, headers, body = _parts(refusal)
+        await self._begin(status, headers)
         await self._send({"type": "http.response.body", "body": body})
+
+    async def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.is_begun, self.status = True, status
+        whole = self._with_ours(headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": whole})
+
+    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        ours = (*_SECURITY, (b"x-request-id", self.request_id.encode()))
+        if self._guarded or self.status >= 400:
+            return [*(each for each in headers if each[0] != _NO_STORE[0]), *ours, _NO_STORE]
+        return [*headers, *ours]
 
 
 def _parts(refusal: Refusal) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -256,7 +324,11 @@ def _request_id(headers: _Headers) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
-    return secrets.token_hex(8)
+    return _new_id()
+
+
+def _new_id() -> str:
+    return f"{_PROCESS}{next(_COUNT):08x}"
 
 
 def _is_guarded(path: str) -> bool:

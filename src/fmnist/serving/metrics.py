@@ -1,10 +1,11 @@
 """What a server counts, for Prometheus; several workers add up."""
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -20,10 +21,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # Where prometheus_client, when it is imported, finds that several processes count together.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+Outcome: TypeAlias = Literal["answered", "refused", "failed", "left"]
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -45,15 +51,40 @@ class Metrics:
         )
         self._seconds = Histogram(
             "fmnist_request_seconds",
-            "From a request's headers to the end of its answer, by route.",
-            ("route",),
+            "From a request's headers to the end of its answer, by route and outcome: answered, "
+            "refused (status 4xx, 503), failed (other 5xx), or its client left (499).",
+            ("route", "outcome"),
             buckets=SECONDS,
+            registry=registry,
+        )
+        self._connections = Gauge(
+            "fmnist_connections",
+            "Connections that are open.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "fmnist_requests_in_flight",
+            "Requests that the application has in hand.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._batches = Histogram(
             "fmnist_batch_images",
             "28x28 images that the network was asked about at once.",
             buckets=IMAGES,
+            registry=registry,
+        )
+        self._network = Histogram(
+            "fmnist_network_seconds",
+            "That the network took for a batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._preparing = Histogram(
+            "fmnist_photo_seconds",
+            "That a picture took to be prepared, waiting left out.",
+            buckets=SECONDS,
             registry=registry,
         )
         self._waiting = Gauge(
@@ -77,7 +108,7 @@ class Metrics:
             registry=registry,
         )
         self._counts: dict[tuple[str, str, int], Counter] = {}
-        self._times: dict[str, Histogram] = {}
+        self._times: dict[tuple[str, Outcome], Histogram] = {}
         self._answers: dict[tuple[str, bool], Counter] = {}
         self._queues = {name: self._waiting.labels(name) for name in ("tensors", "photos")}
 
@@ -92,14 +123,31 @@ class Metrics:
         if count is None:
             count = self._counts[key] = self._requests.labels(*key)
         count.inc()
-        times = self._times.get(route)
+        ended = route, _outcome(status)
+        times = self._times.get(ended)
         if times is None:
-            times = self._times[route] = self._seconds.labels(route)
+            times = self._times[ended] = self._seconds.labels(*ended)
         times.observe(seconds)
+
+    def in_flight(self, change: Literal[1, -1]) -> None:
+        """Note that a request begins or ends."""
+        self._in_flight.inc(change)
+
+    def connections(self, n: int) -> None:
+        """Note how many connections are open now."""
+        self._connections.set(n)
 
     def batch(self, images: int) -> None:
         """Note that the network is asked about so many images at once."""
         self._batches.observe(images)
+
+    def network(self, seconds: float) -> None:
+        """Note how long the network took for a batch."""
+        self._network.observe(seconds)
+
+    def prepared(self, seconds: float) -> None:
+        """Note how long a picture took to be prepared."""
+        self._preparing.observe(seconds)
 
     def waiting(self, queue: Literal["tensors", "photos"], n: int) -> None:
         """Note how many wait now."""
@@ -124,6 +172,28 @@ class Metrics:
             registry.register(self._registry)
             ProcessCollector(registry=registry)
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _outcome(status: int) -> Outcome:
+    """Return how a request ended; refusals are quick, and would make a busy server look so."""
+    if 0 < status < 400:
+        return "answered"
+    if status == CLIENT_GONE:
+        return "left"
+    return "refused" if 400 <= status < 500 or status == 503 else "failed"
+
+
+def timed(work: Callable[P, T], note: Callable[[float], None]) -> Callable[P, T]:
+    """Return a function that does `work` and notes the seconds that it took."""
+
+    def working(*arguments: P.args, **options: P.kwargs) -> T:
+        began = time.perf_counter()
+        try:
+            return work(*arguments, **options)
+        finally:
+            note(time.perf_counter() - began)
+
+    return working
 
 
 class _Processes(Collector):

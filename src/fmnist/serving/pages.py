@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fmnist.errors import FmnistError
+
 _TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -21,9 +23,18 @@ _CACHE = "no-cache"
 
 
 def page_routes() -> list[Route]:
-    """Return a route for each file of the page, GET and HEAD."""
+    """Return a route for each file of the page, GET and HEAD.
+
+    Raises:
+        FmnistError: the page is not installed.
+
+    """
     routes = []
-    for file in (files("fmnist.serving") / "page").iterdir():
+    folder = files("fmnist.serving") / "page"
+    for name in _PATHS:
+        if not (folder / name).is_file():
+            raise FmnistError(f"the web page has no {name}: install fmnist again")
+    for file in folder.iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind:
             path = _PATHS.get(file.name, f"/page/{file.name}")

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sized
+from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,17 +22,20 @@ from starlette.types import Receive, Scope, Send
 from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError
 from fmnist.serving import tensors
-from fmnist.serving.bodies import read_body
+from fmnist.serving.bodies import BIG, off_loop, read_body
+from fmnist.serving.passage import PASSAGE
 from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.served import Served
-from fmnist.serving.tensors import Model, Tensor, Values, decode_request, encode_response
+from fmnist.serving.tensors import Asked, Model, Tensor, Values, decode_request, encode_response
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Sized)
 
 STOPPING = "stopping"  # a key of uvicorn's state from when the server is told to stop
 VERSION = "1"  # of both models: a server has one network and never changes it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+JSON_IMAGE = 8 * tensors.IMAGE  # bytes an image may take: "255, " is a pixel, and line ends
 QUICK = 1  # zlib's level: an answer has some hundred bytes of numbers, which hardly shrink
 
 PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))  # in the order of the classes
@@ -68,27 +71,35 @@ _Content: TypeAlias = "tuple[bytes, int | None]"  # a body, and how long its JSO
 # Inference
 
 
-async def answer_images(request: Request, served: Served) -> _Content:
+async def answer_images(scope: Scope, receive: Receive, header_length: str | None) -> _Content:
     """Return what the network says of the images of a request."""
+    served: Served = scope["state"]["served"]
     served.batcher.check_room()
-    body = await read_body(request, served.settings)
-    header_length = request.headers.get(HEADER_LENGTH)
-    asked = decode_request(body, header_length, IMAGES, served.settings.images)
-    logits = await _in_time(served.logits(asked.elements), asked.microseconds)
-    outputs: dict[str, Values] = {"logits": logits}
-    if any(wanted.tensor is PROBABILITIES for wanted in asked.wanted):
-        outputs["probabilities"] = served.classifier.tempered(logits).astype(np.float32)
+    images = served.settings.images
+    limit = min(served.settings.body_bytes, images * JSON_IMAGE + BIG)
+    body = await read_body(scope, receive, limit)
+    asked = await _decoded(body, header_length, IMAGES, images)
+    scores = await _in_time(served.batcher.ask(asked.elements), asked.microseconds)
+    outputs: dict[str, Values] = {"logits": scores[:, :10], "probabilities": scores[:, 10:]}
     return encode_response(IMAGES, VERSION, asked, outputs)
 
 
-async def answer_photos(request: Request, served: Served) -> _Content:
+async def answer_photos(scope: Scope, receive: Receive, header_length: str | None) -> _Content:
     """Return what is said of the pictures of a request; if one cannot be read, of none."""
+    served: Served = scope["state"]["served"]
     served.check_room()
-    body = await read_body(request, served.settings)
-    header_length = request.headers.get(HEADER_LENGTH)
-    asked = decode_request(body, header_length, PHOTOS, served.settings.files)
+    body = await read_body(scope, receive, served.settings.body_bytes)
+    scope[PASSAGE].hold(len(body))  # the files, beside the message
+    asked = await _decoded(body, header_length, PHOTOS, served.settings.files)
     predictions = await _in_time(_judged(served, asked.elements), asked.microseconds)
     return encode_response(PHOTOS, VERSION, asked, _outputs(predictions))
+
+
+async def _decoded(body: bytes, header_length: str | None, model: Model[E], most: int) -> Asked[E]:
+    """Return what a request asks; a large one is taken apart off the event loop."""
+    if len(body) <= BIG:
+        return decode_request(body, header_length, model, most)
+    return await off_loop(partial(decode_request, body, header_length, model, most))
 
 
 async def _judged(served: Served, files: list[bytes]) -> list[Prediction]:
@@ -124,7 +135,7 @@ def _outputs(predictions: list[Prediction]) -> dict[str, Values]:
     }
 
 
-async def _in_time(answer: Coroutine[Any, Any, T], microseconds: int) -> T:
+async def _in_time(answer: Awaitable[T], microseconds: int) -> T:
     """Return an answer; raise Refusal (504) if the client's own deadline comes first; 0: none."""
     if not microseconds:
         return await answer
@@ -135,7 +146,7 @@ async def _in_time(answer: Coroutine[Any, Any, T], microseconds: int) -> T:
         raise Refusal(504, f"no answer within the request's timeout, {microseconds} us") from error
 
 
-_ANSWERS: dict[str, Callable[[Request, Served], Awaitable[_Content]]] = {
+_ANSWERS: dict[str, Callable[[Scope, Receive, str | None], Awaitable[_Content]]] = {
     IMAGES.name: answer_images,
     PHOTOS.name: answer_photos,
 }
@@ -148,12 +159,14 @@ class Infer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an inference request."""
         name = _model_name(scope["path_params"])
-        request = Request(scope, receive)
-        content, header_length = await _ANSWERS[name](request, scope["state"]["served"])
-        coding = best_coding(request.headers.get("accept-encoding", ""))
+        sent = dict(scope["headers"])
+        header_length = sent.get(_HEADER_LENGTH)
+        said = None if header_length is None else header_length.decode("latin-1")
+        content, json_length = await _ANSWERS[name](scope, receive, said)
+        coding = best_coding(sent.get(b"accept-encoding", b""))
         if coding is not None:
             content = compressed(content, coding)
-        headers = _headers(len(content), header_length, coding)
+        headers = _headers(len(content), json_length, coding)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -182,12 +195,12 @@ def _model_name(path: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=64)
-def best_coding(accepted: str) -> str | None:
+def best_coding(accepted: bytes) -> str | None:
     """Return the coding, gzip or deflate, that a client's Accept-Encoding likes best, or None.
 
     RFC 9110, section 12.5.3; what cannot be read of it counts as not said.
     """
-    wishes = dict(_wishes(accepted))
+    wishes = dict(_wishes(accepted.decode("latin-1")))
     others = wishes.get("*", 0.0)
     quality = {coding: wishes.get(coding, others) for coding in ("gzip", "deflate")}
     best = max(quality, key=quality.__getitem__)
@@ -228,11 +241,18 @@ async def model_ready(request: Request) -> Response:
 
 
 def _readiness(request: Request, told: dict[str, Any]) -> Response:
-    """Return an answer that says "ready": a server that was told to stop should be sent no more."""
-    if STOPPING in request.scope["state"]:
-        error = {"error": "the server stops; ask another", "ready": False}
-        return JSONResponse(error, 503, {"Retry-After": "1"})
+    """Return an answer that says "ready": whether to send more requests to this server."""
+    state = request.scope["state"]
+    if STOPPING in state:
+        return _unready("the server stops; ask another")
+    served: Served = state["served"]
+    if served.batcher.busy_seconds() > served.settings.deadline_seconds:
+        return _unready("the network does not answer; ask another server, or start this one anew")
     return JSONResponse({**told, "ready": True})
+
+
+def _unready(error: str) -> Response:
+    return JSONResponse({"error": error, "ready": False}, 503, {"Retry-After": "1"})
 
 
 async def describe_server(request: Request) -> Response:
@@ -259,7 +279,11 @@ async def describe_model(request: Request) -> Response:
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype}
+    told["shape"] = list(tensor.shape)
+    if tensor is PHOTOS.takes:  # as MLServer says what strings in JSON are
+        told["parameters"] = {"content_type": "base64"}
+    return told
 
 
 _MODEL, _VERSIONED = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"

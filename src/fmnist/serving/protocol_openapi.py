@@ -3,21 +3,11 @@
 from typing import Any
 
 from fmnist.serving.protocol import HEADER_LENGTH, MODELS, VERSION
+from fmnist.serving.schema import REASONS
 
 _Part = dict[str, Any]  # of an OpenAPI document
 
-_REFUSED = {
-    400: "The message is malformed.",
-    401: "The token is missing or wrong.",
-    404: "There is no such model or version.",
-    408: "The body did not arrive in time.",
-    413: "The body or a picture is too large.",
-    415: "A picture is of no kind that is read, or the body of no coding that is.",
-    422: "A picture is damaged.",
-    429: "Too many requests; wait as Retry-After says.",
-    503: "Too many requests wait; try again as Retry-After says.",
-    504: "No answer within the deadline.",
-}
+_REFUSED = {404: "There is no such model or version.", **REASONS}
 
 
 def openapi_paths() -> _Part:
@@ -31,7 +21,8 @@ def openapi_paths() -> _Part:
     for path, parameters in _MODEL_PATHS.items():
         told: _Part = {"parameters": parameters}
         paths[path] = told | {"get": _operation("What a model takes and gives", _MODEL, 401, 404)}
-        ready = _operation("Whether a model is ready", _object(name=_STRING, ready=_FLAG), 401, 404)
+        flag = _object(name=_STRING, ready=_FLAG)
+        ready = _operation("Whether a model is ready", flag, 401, 404, 503)
         paths[f"{path}/ready"] = told | {"get": ready}
         paths[f"{path}/infer"] = told | {"post": _infer()}
     return paths
@@ -89,13 +80,23 @@ _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "
 _SHAPE = _list({"type": "integer"}, minItems=1)
 _PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _DESCRIBED = _object(name=_STRING, datatype=_STRING, shape=_SHAPE)
+_INPUT = _object(
+    *("name", "datatype", "shape"),
+    name=_STRING,
+    datatype=_STRING,
+    shape=_SHAPE,
+    parameters={
+        **_PARAMETERS,
+        "description": "content_type base64: in JSON its data are files in base64",
+    },
+)
 _TENSOR = _object(
     *("name", "shape", "datatype"),
     name=_STRING,
     shape=_SHAPE,
     datatype=_STRING,
     parameters=_PARAMETERS,
-    data={"type": "array"},
+    data={"type": "array", "description": "files of fmnist_photo in base64"},
 )
 _REQUEST = _object(
     "inputs",
@@ -116,7 +117,7 @@ _MODEL = _object(
     name=_STRING,
     versions=_list(_STRING),
     platform=_STRING,
-    inputs=_list(_DESCRIBED),
+    inputs=_list(_INPUT),
     outputs=_list(_DESCRIBED),
 )
 _NAMED = [_in_path("model", list(MODELS))]

@@ -5,12 +5,14 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from fmnist.serving.refusal import Refusal
 
 # Addresses that are remembered, about 2 MB; of more, those that asked longest ago are forgotten.
 MOST = 16_384
 _LONGEST = len("255.255.255.255")
+_LONGEST_V6 = 64  # with the name of an interface
 _UNKNOWN = "unknown addresses"  # as a proxy handed them on
 _V6_CLIENT = 64  # bits: the smallest network that a client of IPv6 is given (RFC 6177)
 
@@ -54,6 +56,16 @@ def client_of(address: str) -> str:
     """Return what counts as one client: an address of IPv4, a network of IPv6."""
     if ":" not in address:
         return address if len(address) <= _LONGEST else _UNKNOWN
+    return _network(address) if len(address) <= _LONGEST_V6 else _UNKNOWN
+
+
+def unmapped(address: str) -> str:
+    """Return an address of IPv4 as such, also where a socket for both hands it on as of IPv6."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+@lru_cache(1024)
+def _network(address: str) -> str:
     try:
         exact = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:

@@ -2,10 +2,6 @@
 
 from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
 
-# Key of a request's scope under which the connection leaves the Refusal of what came of its body:
-# broken framing, or too slow. Whoever reads the body raises it.
-BROKEN = "fmnist.broken"
-
 
 class Refusal(Exception):
     """Ends a request with `status` and the body {"error": message}; what a client can mend."""
@@ -19,6 +15,11 @@ class Refusal(Exception):
 def overloaded(what: str) -> Refusal:
     """Return the refusal for a full queue, at once: a client that waits would only wait longer."""
     return Refusal(503, f"{what}: the server is busy; try again in a second", {"Retry-After": "1"})
+
+
+def late(seconds: float) -> Refusal:
+    """Return the refusal of a request that was not answered within the server's deadline."""
+    return Refusal(504, f"no answer within {seconds:g} seconds; try again later")
 
 
 def status_of(fault: PhotoError) -> int:

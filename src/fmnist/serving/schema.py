@@ -95,28 +95,26 @@ class About(BaseModel):
     token_needed: bool
 
 
-_REASONS = {
+# Why a request is turned down, whatever it asks.
+REASONS = {
     400: "The request is malformed.",
     401: "The token is missing or wrong.",
     403: "The request comes from another site's page.",
     408: "The body did not arrive in time.",
+    413: "The body or a picture is too large.",
+    415: "A picture is of no kind that is read, or the body of no coding that is.",
+    422: "A picture is damaged.",
     429: "Too many requests; wait as Retry-After says.",
-    503: "Too many pictures wait; try again as Retry-After says.",
+    503: "Too many requests wait; try again as Retry-After says.",
     504: "No answer within the deadline.",
 }
-_UNREAD = {
-    413: "The body, or the only pictures, are too large.",
-    415: "The pictures are of no kind that is read, or the body of no coding that is.",
-    422: "The pictures are damaged.",
-}
+_UNREAD = {413, 415, 422}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refused, "description": reason}
-    for status, reason in _REASONS.items()
-    if status in (400, 401, 429)
+    status: {"model": Refused, "description": REASONS[status]} for status in (400, 401, 429)
 }
 ERRORS_OF_PREDICT: dict[int | str, dict[str, Any]] = {
-    **{status: {"model": Refused, "description": reason} for status, reason in _REASONS.items()},
-    **{status: {"model": AllUnread, "description": reason} for status, reason in _UNREAD.items()},
+    status: {"model": AllUnread if status in _UNREAD else Refused, "description": reason}
+    for status, reason in REASONS.items()
 }
 
 _FILE = {"type": "string", "format": "binary"}

@@ -20,8 +20,8 @@ from fmnist.errors import MissingExtra
 from fmnist.photos import Limits, prepare
 from fmnist.photos.pool import photo_threads
 from fmnist.serving.batching import Batcher
-from fmnist.serving.metrics import Metrics
-from fmnist.serving.refusal import Refusal, overloaded
+from fmnist.serving.metrics import Metrics, timed
+from fmnist.serving.refusal import late, overloaded
 from fmnist.serving.settings import Settings
 
 T = TypeVar("T")
@@ -38,18 +38,13 @@ class Served:
 
     classifier: Classifier
     heat: Heat
-    batcher: Batcher
+    batcher: Batcher  # its rows (n, 20): logits, and the probabilities beside them
     workers: ThreadPoolExecutor  # that prepare pictures
     cores: int  # how many they are
     settings: Settings
     metrics: Metrics
     of_run: bool  # then only the batcher's thread may ask the network
     pictures: int = 0  # whose requests are being answered, waiting ones included
-
-    async def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (n, 10) of images (n, 28, 28) uint8; raise Refusal."""
-        async with self.deadline():
-            return await self.batcher.ask(images)
 
     @contextlib.contextmanager
     def room(self, pictures: int) -> Iterator[None]:
@@ -82,14 +77,15 @@ class Served:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            raise Refusal(504, f"no answer within {seconds:g} seconds; try again later") from error
+            raise late(seconds) from error
 
     async def judge(self, content: bytes) -> Prediction:
         """Return what is to be said of a picture's file; within `room`. Raises PhotoError."""
         limits = Limits(file_bytes=self.settings.body_bytes, pixels=self.settings.pixels)
-        photo = await self.in_worker(partial(prepare, content, limits))
-        logits = await self.batcher.ask(self.classifier.views(photo))
-        answer = self.classifier.answer(photo, logits)
+        work = timed(prepare, self.metrics.prepared)
+        photo = await self.in_worker(partial(work, content, limits))
+        scores = await self.batcher.ask(self.classifier.views(photo))
+        answer = self.classifier.answer(photo, scores[:, :10])
         self.metrics.predicted(answer.label, answer.accepted)
         return answer
 
@@ -110,21 +106,25 @@ class Served:
 
 
 @contextlib.contextmanager
-def open_served(
-    classifier: Classifier, settings: Settings, metrics: Metrics | None = None
-) -> Iterator[Served]:
+def open_served(classifier: Classifier, settings: Settings, metrics: Metrics) -> Iterator[Served]:
     """Lend a classifier to requests, with the threads that work for them."""
     _return_memory()
-    metrics = metrics or Metrics()
     of_run = settings.model is not None and settings.model.is_dir()
     cores = physical_cores()
     with photo_threads(cores) as workers:
-        batcher = Batcher(classifier.logits, settings.waiting_tensors, metrics)
+        ask = timed(partial(_scores, classifier), metrics.network)
+        batcher = Batcher(ask, settings.waiting_tensors, settings.deadline_seconds, metrics)
         heat = _heat(classifier, settings)
         try:
             yield Served(classifier, heat, batcher, workers, cores, settings, metrics, of_run)
         finally:
             batcher.close()
+
+
+def _scores(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return logits and probabilities (n, 20): for a batch they cost what they do for an image."""
+    logits = classifier.logits(images)
+    return np.concatenate([logits, classifier.tempered(logits).astype(np.float32)], axis=1)
 
 
 def _heat(classifier: Classifier, settings: Settings) -> Heat:

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,18 +15,23 @@ from typing import TypeAlias
 
 import uvicorn
 
-from fmnist.answers import load_classifier
 from fmnist.serving import logs
 from fmnist.serving.app import create_app
 from fmnist.serving.connection import protocol
 from fmnist.serving.gate import Gate
-from fmnist.serving.identity import Identity, identify
+from fmnist.serving.identity import Identity, check_same, load_identified
 from fmnist.serving.protocol import STOPPING
 from fmnist.serving.settings import Settings
 
 # How long requests that do not finish, and then threads that do not end, may hold a server up.
 GRACE_SECONDS = 2.0
 OPEN_FILES = 65_536  # each connection is one; systems allow 1,024 unless asked
+# A thread that wants Python's lock, as the network's after each batch, waits one such interval: of
+# 5 ms, Python's own, at 28x28 images that was a quarter of all time.
+SWITCH_SECONDS = 0.0005
+# New objects until the youngest are looked through for garbage, and how often that is until older
+# ones are: a request makes and drops hundreds, of which none is garbage in a circle.
+GARBAGE = (20_000, 50, 100)
 
 Announce: TypeAlias = Callable[[Identity], None]
 
@@ -35,31 +41,37 @@ def serve(
     listener: socket.socket,
     announce: Announce,
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    first: Identity | None = None,
 ) -> None:
     """Serve until one of `signals` comes; requests in flight are finished first.
 
     `announce` is called once, when the server answers. Raises ModelError, RunError and MissingExtra
-    where the model cannot be loaded, and SystemExit(0) where a signal came before it was.
+    where the model cannot be loaded or is another than `first`, and SystemExit(0) where a signal
+    came before it was.
     """
     logs.configure()
     _allow_many_connections()
     with _ending(settings.stop_seconds, signals) as ending:
-        classifier = load_classifier(settings.model, threads=1)
-        identity = identify(classifier, settings.model)
-        server = _Server(configured(create_app(settings, classifier), settings))
-        server.on_answering = partial(_answer, identity, announce)
+        classifier, identity = load_identified(settings.model)
+        check_same(identity, first)
+        server = _Server(configured(create_app(settings, classifier, identity), settings))
+        server.on_answering = partial(_answer, settings, identity, announce)
         ending.server = server
         server.run([listener])
     logs.event("stopped", pid=os.getpid())
     logs.flush()
 
 
-def _answer(identity: Identity, announce: Announce) -> None:
+def _answer(settings: Settings, identity: Identity, announce: Announce) -> None:
     """Say that the server answers."""
     # What there is now stays: to look through it for garbage would stop all requests for 30 ms.
     gc.collect()
     gc.freeze()
-    logs.event("answering", pid=os.getpid(), model=identity.name, sha256=identity.sha256[:12])
+    gc.set_threshold(*GARBAGE)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    chosen = settings.chosen()
+    who = {"model": identity.name, "sha256": identity.sha256[:12], "version": identity.version}
+    logs.event("answering", pid=os.getpid(), **who, settings=chosen)
     announce(identity)
 
 

@@ -2,9 +2,10 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from fmnist.errors import RunError
 
@@ -24,8 +25,8 @@ class MetricsChoice(StrEnum):
 class Settings:
     """A server's settings; the defaults are those of `fmnist serve`.
 
-    Raises RunError where they would open the server to a network without a token, and where the
-    token, a name or an address is none.
+    Raises RunError where they would open the server to a network without a token, where a token, a
+    name or an address is none, and where the file of tokens cannot be read, which is done once.
     """
 
     model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist
@@ -33,10 +34,13 @@ class Settings:
     port: int = 8000  # 0: any free one
     allowed_hosts: tuple[str, ...] = ()  # names for the Host header besides the addresses
     token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None  # a token a line, so that one can take another's place
+    tokens: tuple[str, ...] = field(init=False, repr=False)  # all of both, any of which will do
     insecure: bool = False  # other machines may ask without a token
     metrics: MetricsChoice = MetricsChoice.token
     workers: int = 1  # processes
     access_log: bool = True  # a line a request on stderr
+    client_address: bool = True  # is part of that line
 
     proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
     connections: int = 4096  # open at once, each worker; of more, the one that waits longest is cut
@@ -56,9 +60,12 @@ class Settings:
     stop_seconds: float = 25.0  # for requests in flight when the server is told to stop
 
     def __post_init__(self) -> None:
-        if self.token is not None and not TOKEN.fullmatch(self.token):
+        given = () if self.token is None else (self.token,)
+        listed = () if self.token_file is None else _read_tokens(self.token_file)
+        object.__setattr__(self, "tokens", given + listed)  # a frozen dataclass's own way
+        if not all(map(TOKEN.fullmatch, self.tokens)):
             raise RunError(
-                "the token must be 16 to 512 letters, digits or -._~+/= ; to make one, run: "
+                "a token must be 16 to 512 letters, digits or -._~+/= ; to make one, run: "
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
         for name in self.allowed_hosts:
@@ -66,11 +73,30 @@ class Settings:
                 raise RunError(f"{name!r} is no host name; write it without http:// and port")
         for network in self.proxies:
             _check_network(network)
-        if not is_loopback(self.host) and not (self.token or self.insecure):
+        if not (is_loopback(self.host) or self.tokens or self.insecure):
             raise RunError(
-                f"{self.host} can be reached from other machines: name a secret (--token, or "
+                f"{self.host} can be reached from other machines: name a secret (--token-file, or "
                 "FMNIST_SERVE_TOKEN in the environment), or say --insecure to let everyone ask"
             )
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what differs from the defaults, by name; of tokens only how many there are."""
+        told = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
+        named = {key: value for key, value in told.items() if value != getattr(Settings, key)}
+        return {**named, "tokens": len(self.tokens)} if self.tokens else named
+
+
+def _read_tokens(file: Path) -> tuple[str, ...]:
+    """Return the lines of a file of tokens, blank ones left out; raise RunError where none is."""
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        raise RunError(f"the file of tokens {file} cannot be read: {reason}") from error
+    tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not tokens:
+        raise RunError(f"the file of tokens {file} holds none; write one into each line")
+    return tokens
 
 
 def _check_network(text: str) -> None:

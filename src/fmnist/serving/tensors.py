@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -27,6 +28,9 @@ BYTES_OF_LENGTH = struct.Struct("<I")
 SIDE = 28  # px
 IMAGE = SIDE * SIDE  # bytes
 DIGITS = 18  # of a length; no body is longer
+ID = 1024  # characters of a request's name, which is echoed
+SHOWN = 60  # characters of what a message quotes
+REMEMBERED = 1024  # bytes of JSON that is kept for the next request
 SPARE = 1000  # values of a message's JSON besides those of its tensor
 
 
@@ -38,7 +42,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]  # -1: of any length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model(Generic[T]):
     """A model as the protocol sees it: one input, which becomes a T, and its outputs.
 
@@ -72,6 +76,17 @@ class Asked(NamedTuple, Generic[T]):
     microseconds: int = 0  # the client's own deadline; 0: none
 
 
+class _Message(NamedTuple):
+    """What the JSON of a request says."""
+
+    number: int  # of elements
+    size: int | None  # bytes of the input behind the JSON; None: `data` holds it
+    data: Any
+    wanted: Sequence[Wanted]
+    id: str | None
+    microseconds: int
+
+
 def malformed(message: str) -> Refusal:
     """Return the refusal of a message that is not as the protocol has it."""
     return Refusal(400, message)
@@ -86,19 +101,49 @@ def decode_request(body: bytes, header_length: str | None, model: Model[T], most
     `header_length` is the header Inference-Header-Content-Length: the bytes of JSON at the start of
     a body that ends with binary tensors; 0: there is nothing but the input's data.
     """
-    length = None if header_length is None else _length(header_length, len(body))
+    if header_length is None:
+        return _asked(_understood(body, model, most), b"", model)
+    length = _length(header_length, len(body))
     if length == 0:
         return _raw(body, model, most)
-    message = _object(_parsed(body[:length], most * model.values + SPARE), "the request")
+    understand = _remembered if length <= REMEMBERED else _understood
+    return _asked(understand(body[:length], model, most), memoryview(body)[length:], model)
+
+
+def _understood(text: bytes, model: Model[Any], most: int) -> _Message:
+    """Return what a request's JSON says."""
+    message = _object(_parsed(text, most * model.values + SPARE), "the request")
     parameters = _parameters(message, "the request")
     name = message.get("id")
-    if name is not None and not isinstance(name, str):
-        raise malformed("id must be a string")
+    if name is not None and not (isinstance(name, str) and len(name) <= ID):
+        raise malformed(f"id must be a string of at most {ID:,} characters")
     _natural(parameters, "priority")  # all are answered in the order they came
     wanted = _wanted(message.get("outputs"), model, _flag(parameters, "binary_data_output", False))
-    binary = memoryview(b"" if length is None else body)[length:]
-    elements = _elements(_only_input(message, model), binary, model, most)
-    return Asked(elements, wanted, name, _natural(parameters, "timeout"))
+    tensor = _only_input(message, model)
+    number, size = _described(tensor, model, most)
+    timeout = _natural(parameters, "timeout")
+    return _Message(number, size, tensor.get("data"), wanted, name, timeout)
+
+
+# A client that sends tensors in binary sends the same JSON before each.
+_remembered = lru_cache(maxsize=256)(_understood)
+
+
+def _asked(message: _Message, binary: Buffer, model: Model[T]) -> Asked[T]:
+    """Return a request with its data, from its JSON or from the bytes behind that."""
+    name, size = model.takes.name, message.size
+    if size is None:
+        if binary:
+            raise malformed("bytes follow the JSON, but no input has a binary_data_size")
+        elements = model.from_json(message.data, message.number)
+    elif size != len(binary):
+        raise malformed(
+            f"binary_data_size of {name!r} is {_shown(size)}, and {len(binary)} bytes follow the "
+            "JSON; Inference-Header-Content-Length says where it ends"
+        )
+    else:
+        elements = model.from_binary(binary, message.number)
+    return Asked(elements, message.wanted, message.id, message.microseconds)
 
 
 def _length(header: str, most: int) -> int:
@@ -152,8 +197,8 @@ def _only_input(message: dict[str, Any], model: Model[T]) -> dict[str, Any]:
     return only
 
 
-def _elements(tensor: dict[str, Any], binary: Buffer, model: Model[T], most: int) -> T:
-    """Return the input's data; raise Refusal where it is not as described."""
+def _described(tensor: dict[str, Any], model: Model[Any], most: int) -> tuple[int, int | None]:
+    """Return how many elements an input has, and how many bytes if it is in binary."""
     name, datatype, _ = model.takes
     if tensor.get("datatype") != datatype:
         raise malformed(f"{name!r} must be {datatype}, not {_shown(tensor.get('datatype'))}")
@@ -161,18 +206,12 @@ def _elements(tensor: dict[str, Any], binary: Buffer, model: Model[T], most: int
     parameters = _parameters(tensor, repr(name))
     _refuse_shared_memory(parameters)
     size = parameters.get("binary_data_size")
-    if size is None:
-        if binary:
-            raise malformed("bytes follow the JSON, but no input has a binary_data_size")
-        return model.from_json(tensor.get("data"), number)
-    if "data" in tensor:
-        raise malformed(f"{name!r} has both data and a binary_data_size")
-    if type(size) is not int or size != len(binary):
-        raise malformed(
-            f"binary_data_size of {name!r} is {_shown(size)}, and {len(binary)} bytes follow the "
-            "JSON; Inference-Header-Content-Length says where it ends"
-        )
-    return model.from_binary(binary, number)
+    if size is not None:
+        if "data" in tensor:
+            raise malformed(f"{name!r} has both data and a binary_data_size")
+        if type(size) is not int:
+            raise malformed(f"binary_data_size of {name!r} is {_shown(size)}, which is no number")
+    return number, size
 
 
 def _number(shape: Any, model: Model[T], most: int) -> int:
@@ -253,7 +292,9 @@ def _natural(parameters: Mapping[str, Any], name: str) -> int:
 
 def _shown(value: Any) -> str:
     """Return what a client sent, fit for one line of a message; lists may be too deep to print."""
-    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)[:60]
+    if isinstance(value, str):
+        return repr(value[:SHOWN])[:SHOWN]
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)[:SHOWN]
 
 
 # Images: UINT8 [-1, 28, 28]
@@ -327,12 +368,12 @@ def files_from_raw(content: bytes) -> list[bytes]:
 
 
 def files_from_json(data: Any, number: int) -> list[bytes]:
-    """Return the files of strings in base64: JSON has no bytes."""
+    """Return the files of strings in base64, broken into lines or not: JSON has no bytes."""
     files = []
     for index, text in enumerate(_flat(data, (number,))):
         try:
-            files.append(base64.b64decode(text, validate=True))
-        except (TypeError, ValueError) as error:  # binascii.Error is a ValueError
+            files.append(base64.b64decode("".join(text.split()), validate=True))
+        except (AttributeError, ValueError) as error:  # binascii.Error is a ValueError
             raise malformed(f"data[{index}] is not a string in base64") from error
     return files
 
@@ -346,22 +387,33 @@ def encode_response(
     model: Model[Any], version: str, asked: Asked[Any], outputs: Mapping[str, Values]
 ) -> tuple[bytes, int | None]:
     """Return a response's body, and how long its JSON is where binary tensors follow it."""
-    described, binary = [], []
+    told, binary = [], []
     for tensor, as_binary in asked.wanted:
         values = outputs[tensor.name]
-        told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype}
-        told["shape"] = [len(values), *tensor.shape[1:]]
         if as_binary:
-            binary.append(_as_bytes(values))
-            told["parameters"] = {"binary_data_size": len(binary[-1])}
+            content = _as_bytes(values)
+            binary.append(content)
+            told.append(_told_of_binary(tensor, len(values), len(content)))
         else:
-            told["data"] = _as_json(values)
-        described.append(told)
-    message: dict[str, Any] = {"model_name": model.name, "model_version": version}
-    if asked.id is not None:
-        message["id"] = asked.id
-    head = _encode({**message, "outputs": described}).encode()
+            told.append(_told(tensor, len(values), data=_as_json(values)))
+    name = "" if asked.id is None else f'"id":{_encode(asked.id)},'
+    head = (
+        f'{{"model_name":"{model.name}","model_version":"{version}",{name}'
+        f'"outputs":[{",".join(told)}]}}'
+    ).encode()
     return (b"".join((head, *binary)), len(head)) if binary else (head, None)
+
+
+def _told(tensor: Tensor, number: int, **more: Any) -> str:
+    """Return an output as JSON."""
+    name, datatype, shape = tensor
+    shape = (number, *shape[1:])
+    return _encode({"name": name, "datatype": datatype, "shape": shape, **more})
+
+
+@lru_cache(maxsize=256)
+def _told_of_binary(tensor: Tensor, number: int, size: int) -> str:
+    return _told(tensor, number, parameters={"binary_data_size": size})
 
 
 def _as_bytes(values: Values) -> bytes:

@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from fmnist.errors import FmnistError, RunError
 from fmnist.serving import logs
+from fmnist.serving.identity import Identity, check_same
 from fmnist.serving.metrics import SHARED
 from fmnist.serving.settings import Settings
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fmnist.serving.server import Announce
 
 LOOK_SECONDS = 0.1  # between two looks at the workers
+LONGEST_SECONDS = 30.0  # until a worker that died soon after its start is replaced
 GRACE_SECONDS = 4.0  # over what requests in flight may take, until workers are killed
 
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
@@ -36,7 +38,7 @@ def serve_with_workers(settings: Settings, listener: socket.socket, announce: "A
     """Serve from `settings.workers` processes until SIGTERM or SIGINT, as `server.serve` does.
 
     `announce` is called once, when the first of them answers. Raises FmnistError where one cannot
-    load the model, RunError where one ends before it answers.
+    load the model before that, RunError where it ends; later on, those that answer go on.
     """
     logs.configure()
     with _shared_metrics() as folder:
@@ -73,7 +75,18 @@ def _shared_metrics() -> Iterator[str]:
 class _Worker:
     process: SpawnProcess
     told: Connection  # what it says, and by its end that the parent is gone
+    began: float  # by the monotonic clock
     answers: bool = False
+    fault: FmnistError | None = None  # why it cannot answer
+
+
+@dataclass
+class _Place:
+    """Where a worker is, or, when the one before it died, will be."""
+
+    worker: _Worker | None = None
+    due: float = 0.0  # when the next one is started, by the monotonic clock
+    wait: float = 0.0  # seconds until then, should the next one die soon
 
 
 class _Crew:
@@ -86,9 +99,9 @@ class _Crew:
         self._listener = listener
         self._announce = announce
         self._folder = folder
-        self._workers: list[_Worker] = []
+        self._places = [_Place() for _ in range(settings.workers)]
         self._signals: list[int] = []
-        self._announced = False
+        self._identity: Identity | None = None  # of the model that all answer with
 
     def take_signal(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; what it asks for is done between two looks at the workers."""
@@ -96,86 +109,124 @@ class _Crew:
 
     def serve(self) -> None:
         """Start the workers and replace those that die, until a signal comes."""
-        self._workers = [self._started() for _ in range(self._settings.workers)]
         while not self._signals:
-            for worker in list(self._workers):
-                dead = not worker.process.is_alive()
-                self._listen_to(worker)  # its last words too
-                if dead:
-                    self._replace(worker)
+            for place in self._places:
+                if place.worker is not None:
+                    self._look_at(place, place.worker)
+                elif time.monotonic() >= place.due:
+                    self._fill(place)
             time.sleep(LOOK_SECONDS)
         logs.event("stopping", pid=os.getpid(), signal=signal.Signals(self._signals[0]).name)
 
     def end(self) -> None:
         """Ask the workers to finish; kill those that do not in time, or at another Ctrl-C."""
         self._listener.close()  # else connections would go on to wait for nobody
-        for worker in self._workers:
-            worker.process.terminate()
+        processes = [place.worker.process for place in self._places if place.worker]
+        for process in processes:
+            process.terminate()
         deadline = time.monotonic() + self._settings.stop_seconds + GRACE_SECONDS
-        while any(worker.process.is_alive() for worker in self._workers):
+        while any(process.is_alive() for process in processes):
             hurried = signal.SIGINT in self._signals[1:]
             if hurried or time.monotonic() > deadline:
-                self._kill()
+                _kill(processes)
             if hurried:
                 raise SystemExit(128 + signal.SIGINT)
             time.sleep(LOOK_SECONDS / 2)
 
-    def _kill(self) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.join()
-        logs.event("ended before all requests were answered")
+    def _fill(self, place: _Place) -> None:
+        try:
+            place.worker = self._started()
+        except OSError as error:  # no memory, or too many processes
+            if self._identity is None:
+                raise RunError(f"a worker cannot be started: {error.strerror}") from error
+            self._put_off(place, reason=str(error))
 
     def _started(self) -> _Worker:
         ours, theirs = _spawn.Pipe()
         process = _spawn.Process(
             target=_work,
-            args=(self._settings, self._listener, theirs, self._folder),
+            args=(self._settings, self._listener, theirs, self._folder, self._identity),
             daemon=True,
         )
         with _inherited_ctrl_c_ignored():
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, time.monotonic())
+
+    def _look_at(self, place: _Place, worker: _Worker) -> None:
+        dead = not worker.process.is_alive()
+        self._listen_to(worker)  # its last words too
+        if dead and not self._signals:  # else of a signal to all of us
+            place.worker = None
+            self._bury(place, worker)
 
     def _listen_to(self, worker: _Worker) -> None:
-        """Take what a worker says: that it answers, or why it cannot."""
+        """Take what a worker says: which model it answers with, or why it cannot."""
         try:
             said = worker.told.recv() if worker.told.poll() else None
         except (EOFError, OSError):  # it died; that is looked at next
             return
         if isinstance(said, FmnistError):
-            raise said
-        if said is not None:
-            worker.answers = True
-            if not self._announced:
-                self._announced = True
-                self._announce(said)
+            worker.fault = said
+        elif said is not None:
+            self._welcome(worker, said)
 
-    def _replace(self, worker: _Worker) -> None:
-        """Start another in the place of a worker that died; raise RunError if it never answered."""
-        status = worker.process.exitcode
-        if self._signals:  # of a signal to all of us
+    def _welcome(self, worker: _Worker, identity: Identity) -> None:
+        """Note that a worker answers; end it where it does so with another model."""
+        try:
+            check_same(identity, self._identity)
+        except FmnistError as error:  # the file changed while the first ones started
+            worker.fault = error
+            worker.process.terminate()
             return
-        if not worker.answers:
-            raise RunError(
+        worker.answers = True
+        if self._identity is None:
+            self._identity = identity
+            self._announce(identity)
+
+    def _bury(self, place: _Place, worker: _Worker) -> None:
+        """Have a dead worker replaced; raise where none ever answered, for then none will."""
+        status, pid = worker.process.exitcode, worker.process.pid
+        worker.told.close()
+        mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]
+        if self._identity is None:
+            raise worker.fault or RunError(
                 f"a worker ended before it answered, with status {status}; its last log lines, or "
                 "fmnist serve with --workers 1, say why"
             )
-        fields = {"pid": worker.process.pid, "status": status}
+        if worker.answers and time.monotonic() - worker.began > LONGEST_SECONDS:
+            place.wait = 0.0
+        reason = {} if worker.fault is None else {"reason": str(worker.fault)}
+        self._put_off(place, pid=pid, status=status, answered=worker.answers, **reason)
+
+    def _put_off(self, place: _Place, **why: object) -> None:
+        """Have a place filled later, and later each time: a start takes a processor's second."""
+        fields = {**why, "next_in_seconds": place.wait}
         logs.log.error("worker died", extra={"fields": fields})
-        mark_process_dead(worker.process.pid, self._folder)  # type: ignore[no-untyped-call]
-        worker.told.close()
-        self._workers[self._workers.index(worker)] = self._started()
+        place.due = time.monotonic() + place.wait
+        place.wait = min(LONGEST_SECONDS, max(1.0, 2 * place.wait))
 
 
-def _work(settings: Settings, listener: socket.socket, told: Connection, folder: str) -> None:
-    """Be a worker."""
+def _kill(processes: list[SpawnProcess]) -> None:
+    for process in processes:
+        process.kill()
+        process.join()
+    logs.event("ended before all requests were answered")
+
+
+def _work(
+    settings: Settings,
+    listener: socket.socket,
+    told: Connection,
+    folder: str,
+    first: Identity | None,
+) -> None:
+    """Be a worker; with the model that the first one answered with, if one did."""
     from fmnist.serving.server import serve
 
     threading.Thread(target=_end_with_parent, args=(told, folder), daemon=True).start()
     try:
-        serve(settings, listener, told.send, (signal.SIGTERM,))
+        serve(settings, listener, told.send, (signal.SIGTERM,), first)
     except FmnistError as error:
         told.send(FmnistError(str(error)))
     except Exception as error:

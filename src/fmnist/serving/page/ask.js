@@ -22,18 +22,23 @@ export class Trouble extends Error {
 /** What the server says of itself; empty until it was asked. */
 export const server = {};
 
-export async function meetServer() {
-  Object.assign(server, await (await knock("/api/about")).json());
+let meeting = null;
+
+/** Ask the server once what it is; what went wrong is tried again at the next call. */
+export function meetServer() {
+  const forget = (trouble) => { meeting = null; throw trouble; };
+  meeting ??= knock("/api/about").then((about) => Object.assign(server, about), forget);
+  return meeting;
 }
 
 /** Return the answer to a File. `wait` is told in words when the server is busy. */
 export async function ask(file, { explain = false, signal, wait = () => {} } = {}) {
+  await meetServer();
   await checkFile(file);
   const body = new FormData();
   body.append("file", file, file.name);
   const url = `/api/predict?top=10&steps=${!explain}&explain=${explain}`;
-  const response = await knock(url, { method: "POST", body, signal }, wait);
-  const [answer] = (await response.json()).predictions;
+  const { predictions: [answer] } = await knock(url, { method: "POST", body, signal }, wait);
   if (answer.error) throw new Trouble(answer.error);
   return answer;
 }
@@ -52,41 +57,58 @@ async function checkFile(file) {
 
 const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
 
+/** Return the JSON at `url`, however often it has to be asked for. */
 async function knock(url, options = {}, wait = () => {}) {
   for (let tries = 1; ; tries++) {
     const token = sessionStorage.getItem("token");
     const response = await reach(url, options, token);
-    if (response.ok) return response;
+    if (response.ok) return JSON.parse(response.text);
     if (response.status === 401) await newToken(token);
     else if ((response.status === 429 || response.status === 503) && tries < TRIES) {
       await pause(response, tries, wait, options.signal);
-    } else throw await reason(response);
+    } else throw reason(response);
   }
 }
 
 async function reach(url, { signal, ...options }, token) {
-  const late = AbortSignal.timeout(PATIENCE);
+  signal?.throwIfAborted();
+  const end = new AbortController(), stop = () => end.abort(); // AbortSignal.any is too new for many phones
+  const late = setTimeout(stop, PATIENCE);
+  signal?.addEventListener("abort", stop);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   try {
-    return await fetch(url, { ...options, headers, signal: signal ? AbortSignal.any([signal, late]) : late });
-  } catch (error) {
-    if (signal?.aborted) throw error;
+    const response = await fetch(url, { ...options, headers, signal: end.signal });
+    const { ok, status } = response;
+    return { ok, status, wait: Number(response.headers.get("Retry-After")), text: await response.text() };
+  } catch {
+    signal?.throwIfAborted();
     throw new Trouble("the server cannot be reached; see that it runs and that you are connected", { again: true });
+  } finally {
+    clearTimeout(late);
+    signal?.removeEventListener("abort", stop);
   }
 }
 
 async function pause(response, tries, wait, signal) {
-  const asked = Number(response.headers.get("Retry-After")) || 1;
-  const seconds = Math.min(LONGEST_WAIT, Math.max(asked, 2 ** (tries - 2)));
+  const seconds = Math.min(LONGEST_WAIT, Math.max(response.wait || 1, 2 ** (tries - 2)));
   wait(`The server is busy: trying again in ${seconds} s`);
-  await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-  signal?.throwIfAborted();
+  await new Promise((resolve) => {
+    setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", resolve);
+  });
 }
 
-async function reason(response) {
-  const said = await response.json().then((body) => body.error, () => null);
-  const message = said || IN_OTHER_WORDS[response.status] || `the server answered with status ${response.status}`;
-  return new Trouble(message, { again: response.status === 429 || response.status >= 500 });
+function reason({ status, text }) {
+  const message = errorIn(text) || IN_OTHER_WORDS[status] || `the server answered with status ${status}`;
+  return new Trouble(message, { again: status === 429 || status >= 500 });
+}
+
+function errorIn(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return null; // a proxy's page
+  }
 }
 
 let asking = null; // the one dialog that all requests wait for

@@ -23,6 +23,8 @@ export class Card {
 
   find(selector) { return this.element.querySelector(selector); }
 
+  get done() { return Boolean(this.answer || this.trouble); }
+
   /** The answer as `fmnist predict --json` prints it. */
   get json() {
     if (this.trouble) return { path: this.file.name, error: this.trouble.message };
@@ -122,19 +124,29 @@ export class Card {
 
   async toggleHeat() {
     const button = this.find(".heat"), shown = button.getAttribute("aria-pressed") === "true";
-    if (button.ariaDisabled === "true") return; // disabled, it would lose the focus
-    button.ariaDisabled = "true";
-    this.explainVerdict();
+    if (button.getAttribute("aria-disabled") === "true") return; // disabled, it would lose the focus
+    button.setAttribute("aria-disabled", true);
     try {
-      if (!shown && !this.answer.steps.explained) {
-        const { steps } = await ask(this.file, { explain: true, signal: this.gone.signal });
-        this.answer.steps.explained = steps.explained;
-      }
+      if (!shown) this.answer.steps.explained ??= await this.askForHeat();
+      this.explainVerdict();
       this.showHeat(!shown);
     } catch (error) {
-      if (!this.gone.signal.aborted) this.explainWhy(`There is no heat map: ${error.message}`);
+      if (!this.gone.signal.aborted) this.lackHeat(error);
     }
-    button.ariaDisabled = "false";
+    button.setAttribute("aria-disabled", false);
+  }
+
+  async askForHeat() {
+    const wait = (words) => this.explainWhy(words);
+    const { steps } = await ask(this.file, { explain: true, signal: this.gone.signal, wait });
+    return steps.explained;
+  }
+
+  lackHeat(error) {
+    const words = `There is no heat map: ${error.message}`;
+    this.explainWhy(words);
+    document.getElementById("live").textContent = words;
+    if (error.again) this.find(".heat").textContent = "Try the heat map again";
   }
 
   showHeat(on) {
@@ -143,6 +155,7 @@ export class Card {
     image.alt = on ? `The picture, orange where it speaks for ${label} and blue where it speaks against` : "The picture";
     image.closest("figure").lastElementChild.textContent = on ? "What counted" : "Picture";
     this.find(".legend").hidden = !on;
+    this.find(".heat").textContent = "Show what counted";
     this.find(".heat").setAttribute("aria-pressed", on);
   }
 

@@ -20,7 +20,7 @@ function take(files) {
     cards.set(card.element, card);
     at("cards").insertBefore(card.element, before);
     card.find(".remove").addEventListener("click", () => remove(card));
-    card.find(".again").addEventListener("click", () => { card.find("h3").focus(); enqueue(card); });
+    card.find(".again").addEventListener("click", () => { card.find("h3").focus(); tell(""); enqueue(card); });
     enqueue(card);
   }
   bringIntoView(at("cards").firstElementChild, at("answers"));
@@ -28,7 +28,7 @@ function take(files) {
 
 function enqueue(card) {
   if (!waiting.length && !running) batch = [];
-  card.trouble = null;
+  card.answer = card.trouble = null;
   card.say("Waiting", { busy: true, state: "waiting" });
   waiting.push(card);
   batch.push(card);
@@ -46,6 +46,7 @@ function work() {
 async function attend(card) {
   await card.ask();
   running -= 1;
+  showServer(); // a token may have come with this picture
   if (card.trouble?.token) waiting.splice(0).forEach((other) => other.fail(card.trouble));
   if (!running && !waiting.length) announce();
   work();
@@ -60,12 +61,13 @@ function announce() {
 }
 
 function showState() {
-  const done = batch.length - waiting.length - running, busy = batch.length > 1 && done < batch.length;
+  const done = batch.filter((card) => card.done).length, busy = batch.length > 1 && done < batch.length;
   at("progress").hidden = !busy;
   at("progress").firstElementChild.value = done / (batch.length || 1);
   at("progress").lastElementChild.textContent = `${done} of ${batch.length}`;
   at("all").hidden = cards.size < 2;
   at("another").hidden = !cards.size;
+  at("answers").className = ["none", "one"][cards.size] ?? "several";
 }
 
 function remove(card) {
@@ -88,10 +90,15 @@ function tell(words) {
   if (words) at("live").textContent = words;
 }
 
-/** Scroll to `place` if `card` is out of sight or nearly. */
+function showServer() {
+  const { name, version, model: { recipe, network, precision } = {} } = server;
+  at("model").textContent = [name && `${name} ${version}`, recipe && `recipe ${recipe}`, network && `network ${network}`, precision].filter(Boolean).join(" · ");
+}
+
+/** Scroll to `place` if little of `card` would be seen. */
 function bringIntoView(card, place) {
   const { top } = card.getBoundingClientRect();
-  if (top < 0 || top > 0.6 * innerHeight) place.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+  if (top < 0 || top > 0.35 * innerHeight) place.scrollIntoView({ behavior: calm.matches ? "instant" : "smooth" });
 }
 
 async function takeSample(name) {
@@ -112,7 +119,7 @@ at("samples").addEventListener("click", (event) => {
 });
 at("clear").addEventListener("click", () => { [...cards.values()].forEach(discard); at("choose").focus(); });
 at("save-all").addEventListener("click", () => {
-  const done = [...at("cards").children].map((element) => cards.get(element)).filter((card) => card.answer || card.trouble);
+  const done = [...at("cards").children].map((element) => cards.get(element)).filter((card) => card.done);
   save({ predictions: done.map((card) => card.json) }, "answers.json");
 });
 
@@ -141,7 +148,4 @@ if (given) {
   sessionStorage.setItem("token", given);
   history.replaceState(null, "", location.pathname);
 }
-meetServer().then(() => {
-  const { name, version, model: { recipe, network, precision } = {} } = server;
-  at("model").textContent = [`${name} ${version}`, recipe && `recipe ${recipe}`, network && `network ${network}`, precision].filter(Boolean).join(" · ");
-}, (trouble) => tell(trouble.message));
+meetServer().then(showServer, (trouble) => tell(trouble.message));

@@ -1,0 +1,58 @@
+"""Which model answers: told by the file that was loaded, and the same in all workers."""
+
+import hashlib
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist.classifier import Classifier
+from fmnist.classifier.classifier import SHIPPED
+from fmnist.errors import ModelError, RunError
+from fmnist.serving import identity
+from fmnist.serving.identity import Identity, check_same, load_identified
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
+
+
+def test_a_file_is_told_by_its_hash(model: Path) -> None:
+    classifier, who = load_identified(model)
+    assert who.sha256 == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
+    assert who.version == metadata.version("fmnist")
+    assert load_identified(None)[1] == who
+    assert len(classifier.class_names) == 10
+
+
+def test_a_file_that_is_written_to_meanwhile_is_not_taken(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = identity.load_classifier
+
+    def slow(*arguments: Any, **options: Any) -> Classifier:
+        classifier = load(*arguments, **options)
+        model.write_bytes(model.read_bytes()[:1000])  # a copy that is under way
+        return classifier
+
+    monkeypatch.setattr(identity, "load_classifier", slow)
+    with pytest.raises(ModelError, match=r"mine\.onnx changed while it was loaded"):
+        load_identified(model)
+
+
+def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_identified(tmp_path / "nothing.onnx")
+    with pytest.raises(RunError):
+        load_identified(tmp_path)
+
+
+def test_another_model_than_the_first_workers_is_none() -> None:
+    first = Identity("photo", "a" * 64, "0.1.0")
+    check_same(first, None)
+    check_same(first, first)
+    with pytest.raises(ModelError, match="now holds bbbbbbbbbbbb, and other workers"):
+        check_same(first._replace(sha256="b" * 64), first)
