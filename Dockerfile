@@ -1,6 +1,7 @@
 # The page, the JSON API and the Open Inference Protocol in a container: docs/serving.md.
 #   docker build --tag fmnist . && docker run --publish 127.0.0.1:8000:8000 \
-#     --env FMNIST_SERVE_TOKEN --read-only --cap-drop ALL --security-opt no-new-privileges fmnist
+#     --env FMNIST_SERVE_TOKEN --read-only --tmpfs /tmp --cap-drop ALL \
+#     --security-opt no-new-privileges fmnist
 
 FROM python:3.13-slim AS build
 WORKDIR /source
@@ -18,7 +19,8 @@ LABEL org.opencontainers.image.title="fmnist" \
       org.opencontainers.image.description="The Fashion-MNIST classifier as a web page and a server" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/fmnist /opt/fmnist
-# Other machines can ask, so that the server stops at once where FMNIST_SERVE_TOKEN is not set.
+# Other machines can ask, so that the server stops at once where neither FMNIST_SERVE_TOKEN nor
+# FMNIST_SERVE_TOKEN_FILE is set.
 ENV PATH=/opt/fmnist/bin:$PATH \
     HOME=/nonexistent \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -28,5 +30,5 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/v2/health/ready'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('FMNIST_SERVE_PORT', '8000')), timeout=2); c.request('GET', '/v2/health/ready'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["fmnist", "serve"]

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,8 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from fmnist.serving.metrics import Metrics
+from fmnist.serving.settings import Settings
 from installed import ROOT, Installed
+from nvidia import made
 from servers import running, starting
 from uploads import encoded, shirt
 from watched import WATCH, written
@@ -139,15 +144,19 @@ def test_without_a_token_it_stops_and_says_so() -> None:
 
 
 def health_check(port: int) -> int:
-    """The exit status of the health check, for a server on another port than the container's."""
+    """The exit status of the health check, for a server on that port."""
     (text,) = of(stages()[-1], "HEALTHCHECK")
     options, command = text.split("CMD ")
     assert re.findall(r"--(interval|timeout|start-period|retries)=", options)
     program, *arguments = json.loads(command)
     assert program == "python"
-    assert sum("8000" in argument for argument in arguments) == 1
-    arguments = [argument.replace("8000", str(port)) for argument in arguments]
-    return subprocess.run([sys.executable, *arguments], stderr=subprocess.DEVNULL).returncode
+    assert "'FMNIST_SERVE_PORT', '8000'" in arguments[-1]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "FMNIST_SERVE_PORT": str(port)},
+    )
+    return done.returncode
 
 
 def test_it_serves_with_a_token_is_healthy_and_writes_nothing() -> None:
@@ -200,46 +209,99 @@ def test_the_server_cannot_write_but_for_its_own_tmp() -> None:
     assert "healthcheck" not in service  # the image's own holds
 
 
-def test_the_token_is_asked_for_and_never_written_down() -> None:
+def secret_of(service: str) -> str:
+    """Where a service finds the token."""
+    (secret,) = composed()["services"][service]["secrets"]
+    return f"/run/secrets/{secret}"
+
+
+def test_the_token_comes_from_one_file_that_git_does_not_know() -> None:
     compose = composed()
-    assert compose["services"]["fmnist"]["environment"]["FMNIST_SERVE_TOKEN"].startswith(
-        "${FMNIST_SERVE_TOKEN:?"
-    )
-    (secret,) = compose["services"]["prometheus"]["secrets"]
-    assert compose["secrets"] == {secret: {"environment": "FMNIST_SERVE_TOKEN"}}
+    ((name, secret),) = compose["secrets"].items()
+    assert secret == {"file": f"./secrets/{name}"}
+    assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    variables = compose["services"]["fmnist"]["environment"]
+    assert variables["FMNIST_SERVE_TOKEN_FILE"] == secret_of("fmnist") == secret_of("prometheus")
+    assert "FMNIST_SERVE_TOKEN" not in variables  # which `docker inspect` would show
+    for line in (f"> secrets/{name}", f"chmod 444 secrets/{name}"):
+        assert f"{line}\n" in (ROOT / "compose.yaml").read_text()
 
 
-def scraped() -> dict[str, Any]:
-    """The one job of Prometheus, whose file is where its command looks for it."""
+def prometheus_file(name: str) -> dict[str, Any]:
+    """A file of Prometheus, which is where its own file is looked for, or beside it."""
     service = composed()["services"]["prometheus"]
-    (mounted,) = [volume for volume in service["volumes"] if volume.startswith("./")]
-    source, target, mode = mounted.split(":")
-    assert f"--config.file={target}" in service["command"]
-    assert mode == "ro"
-    (job,) = loaded(source)["scrape_configs"]
-    return dict(job)
+    mounted = dict(
+        reversed(volume.removesuffix(":ro").split(":"))
+        for volume in service["volumes"]
+        if volume.startswith("./")
+    )
+    assert "--config.file=/etc/prometheus/prometheus.yml" in service["command"]
+    return loaded(mounted[f"/etc/prometheus/{name}"])
 
 
-def test_prometheus_reads_the_metrics_with_the_servers_token() -> None:
-    compose, job = composed(), scraped()
-    (secret,) = compose["services"]["prometheus"]["secrets"]
+def test_prometheus_reads_the_metrics_with_the_servers_token(tmp_path: Path) -> None:
+    (job,) = prometheus_file("prometheus.yml")["scrape_configs"]
     assert job["authorization"] == {
         "type": "Bearer",
-        "credentials_file": f"/run/secrets/{secret}",
+        "credentials_file": secret_of("prometheus"),
     }
     ((target,),) = [config["targets"] for config in job["static_configs"]]
-    assert target.partition(":")[0] in compose["services"]
-    variables = compose["services"]["fmnist"]["environment"]
-    variables = {**environment(), **variables, "FMNIST_SERVE_TOKEN": TOKEN}
+    assert target.partition(":")[0] in composed()["services"]
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    variables = composed()["services"]["fmnist"]["environment"]
+    variables = {**environment(), **variables, "FMNIST_SERVE_TOKEN_FILE": str(file)}
     with running(env=variables) as server:
         url = f"http://127.0.0.1:{server.port}{job['metrics_path']}"
         host, token = {"Host": target}, {"Authorization": f"Bearer {TOKEN}"}
         answer = requests.get(url, headers={**host, **token}, timeout=10)
         assert answer.status_code == 200
-        assert "fmnist_requests_total" in answer.text or "fmnist_model_info" in answer.text
+        assert "fmnist_model_info{" in answer.text
         assert requests.get(url, headers=host, timeout=10).status_code == 401
         other = {**token, "Host": "other:8000"}
         assert requests.get(url, headers=other, timeout=10).status_code == 400
+
+
+# Alarms
+
+
+def counted() -> dict[str, set[str]]:
+    """The labels of each series that a server shows, one for each outcome of a request."""
+    metrics = Metrics()
+    for status in (200, 401, 499, 500, 503):
+        metrics.request("/", "GET", status, 0.1)
+    found: dict[str, set[str]] = {"up": set()}  # Prometheus's own
+    for family in text_string_to_metric_families(metrics.text()[0].decode()):
+        for sample in family.samples:
+            labels = (f'{name}="{value}"' for name, value in sample.labels.items())
+            found.setdefault(sample.name, set()).update(labels)
+    return found
+
+
+def alarms() -> list[dict[str, Any]]:
+    assert prometheus_file("prometheus.yml")["rule_files"] == ["alerts.yml"]
+    (group,) = prometheus_file("alerts.yml")["groups"]
+    return list(group["rules"])
+
+
+@pytest.mark.parametrize("alarm", alarms(), ids=lambda alarm: alarm["alert"])
+def test_each_alarm_is_about_metrics_and_labels_that_there_are(alarm: dict[str, Any]) -> None:
+    series = counted()
+    named = re.findall(r"\b(up|fmnist_\w+|process_\w+)\b(?:\{([^}]*)\})?(?!\")", alarm["expr"])
+    assert named
+    for name, labels in named:
+        assert name in series
+        asked = {label for label in labels.split(", ") if label and label != 'job="fmnist"'}
+        assert asked <= series[name]
+    assert alarm["expr"].count("(") == alarm["expr"].count(")")
+    assert alarm["annotations"]["summary"]
+
+
+def test_the_alarm_about_connections_is_below_their_limit() -> None:
+    (alarm,) = [each for each in alarms() if each["alert"] == "FmnistConnections"]
+    limit = int(alarm["expr"].rpartition("> ")[2])
+    assert 0.5 * Settings.connections < limit < Settings.connections
+    assert f"takes {Settings.connections} " in alarm["annotations"]["summary"]
 
 
 # What is installed in it
@@ -256,6 +318,15 @@ def test_the_installed_set_is_small_and_serves(tmp_path: Path) -> None:
     done = installed.run("serve", "--host", "0.0.0.0", cwd=tmp_path)
     assert done.returncode == 1
     assert "FMNIST_SERVE_TOKEN" in done.stderr
-    code = "from fmnist.serving.app import create_app; from fmnist.serving.settings import Settings"
-    program = f"{code}; create_app(Settings())"
-    subprocess.run([str(installed.python), "-I", "-c", program], check=True, cwd=tmp_path)
+    nothing_of_ours = {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
+    with running(program=[installed.fmnist], env=nothing_of_ours) as server:
+        page = server.get("/")
+        assert page.headers["Content-Type"].startswith("text/html")
+        for address in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+            assert server.get(address).status_code == 200, address
+        answer = server.post("/api/predict?steps=true", data=encoded(shirt(), "jpeg"))
+        assert answer.json()["predictions"][0]["steps"]["cutout"]
+        calls = made(server)
+        assert list(calls) == list(range(1, 28))
+        assert {number: fault for number, fault in calls.items() if fault} == {}
+        assert server.stop() == 0

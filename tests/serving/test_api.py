@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import gzip
 import json
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -23,7 +25,8 @@ from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.photos import prepare
 from fmnist.serving.settings import Settings
-from processes import processor_seconds
+from processes import processor_seconds, resident_mib
+from schemas import conforms
 from servers import FACTS, Client, Server, client, fake_classifier, running
 from uploads import BOUNDARY, CONTENT_TYPE, decoded, encoded, form, image, part, shirt
 from watched import WATCH, written
@@ -346,6 +349,26 @@ def test_a_flood_is_refused_with_a_reason(asking: Client, name: str, said: str) 
     assert said in refusal(response, 413 if name == "1,001 files" else 400)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_forms_that_unpack_to_much_do_not_fill_the_memory() -> None:
+    """80 of 19 KB, 20 MB each when unpacked; their answers are 415 or, at once, 503."""
+    body = gzip.compress(form([(b"a", bytes(19_900_000))])["data"])
+    head = f"Content-Type: {CONTENT_TYPE}\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    with running() as server, contextlib.ExitStack() as stack:
+        before, peak = resident_mib(server.pid), 0.0
+        sent = [stack.enter_context(connected(server, head, body)) for _ in range(80)]
+        waiting, statuses = list(sent), []
+        while waiting:
+            ready, _, _ = select.select(waiting, [], [], 0.01)
+            peak = max(peak, resident_mib(server.pid))
+            for each in ready:
+                statuses.append(int(each.recv(65536)[9:12]))
+                waiting.remove(each)
+        assert set(statuses) == {415, 503}
+        assert peak - before < 500
+        assert told(server.post("/api/predict", data=PNG))
+
+
 # Nothing on a disk
 
 
@@ -393,7 +416,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def connected(asking: Client, head: str, body: bytes) -> Iterator[socket.socket]:
+def connected(asking: Client | Server, head: str, body: bytes) -> Iterator[socket.socket]:
     """A connection on which a request was sent."""
     with socket.create_connection(("127.0.0.1", asking.port), timeout=5) as sent:
         lines = f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n"
@@ -455,47 +478,6 @@ def test_about_says_what_answers_and_what_it_takes() -> None:
     }
     assert answer["limits"] == {"files": 5, "body_bytes": 2**20, "pixels": 10**6}
     assert answer["token_needed"] is False
-
-
-def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> str:
-    """Why a value is not as an OpenAPI schema has it; empty where it is."""
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix("#/components/schemas/")
-        return conforms(value, document["components"]["schemas"][name], document)
-    if "anyOf" in schema:
-        faults = [conforms(value, each, document) for each in schema["anyOf"]]
-        return "" if "" in faults else "; ".join(faults)
-    types: dict[str, Any] = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "boolean": bool,
-        "null": type(None),
-        "integer": int,
-        "number": (int, float),
-    }
-    kind = schema["type"]
-    if not isinstance(value, types[kind]) or (kind != "boolean" and isinstance(value, bool)):
-        return f"{value!r:.80} is no {kind}"
-    if kind == "array":
-        within = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
-        faults = [conforms(each, schema["items"], document) for each in value]
-        return "; ".join(filter(None, faults)) if within else f"{len(value)} items"
-    if kind == "object":
-        return object_conforms(value, schema, document)
-    low, high = schema.get("minimum"), schema.get("maximum")
-    outside = (low is not None and value < low) or (high is not None and value > high)
-    return f"{value} is out of bounds" if outside else ""
-
-
-def object_conforms(value: dict[str, Any], schema: dict[str, Any], document: Any) -> str:
-    """As `conforms`; a key that the document does not name is a fault too."""
-    known = schema["properties"]
-    missing = set(schema.get("required", ())) - set(value)
-    if missing or set(value) - set(known):
-        return f"keys {sorted(value)}, where {sorted(known)} are known"
-    faults = [conforms(each, known[key], document) for key, each in value.items()]
-    return "; ".join(filter(None, faults))
 
 
 def check(response: requests.Response, document: dict[str, Any], path: str, verb: str) -> None:

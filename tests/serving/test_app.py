@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fmnist.classifier import Classifier
 from fmnist.serving.settings import MetricsChoice, Settings
 from servers import FACTS, Client, client
+from uploads import encoded, shirt
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,18 @@ def test_requests_are_counted_by_route_and_never_by_path() -> None:
     routes = {"/", "/v2/models/{model}", "unmatched", "/api/about", "/api/predict"}
     assert set(counted) == routes
     assert "my-secret" not in text
+
+
+def test_what_happens_inside_is_counted() -> None:
+    image: Any = {"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [0] * 784}
+    with client() as asking:
+        assert asking.post("/v2/models/fmnist/infer", json={"inputs": [image]}).status_code == 200
+        assert asking.post("/api/predict", data=encoded(shirt())).status_code == 200
+        lines = asking.get("/metrics").text.splitlines()
+    assert "fmnist_network_seconds_count 2.0" in lines
+    assert "fmnist_photo_seconds_count 1.0" in lines
+    assert "fmnist_requests_in_flight 1.0" in lines  # the one that asks
+    assert "fmnist_connections 1.0" in lines
 
 
 def test_metrics_can_be_switched_off() -> None:

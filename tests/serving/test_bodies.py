@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from fmnist.serving.bodies import BytesInFlight, inflated, read_body
+from fmnist.serving.bodies import BytesInFlight, decompressed, read_body
 from fmnist.serving.passage import PASSAGE, Passage
 from fmnist.serving.refusal import Refusal
 from wire import POST, Served, served
@@ -137,7 +137,7 @@ class TestCodings:
         flipped[-1] ^= 1  # of the check sum, or of the length
         for body in (b"", b"x", whole[:-1], whole[:20], bytes(flipped), whole + b"x", whole * 2):
             with pytest.raises(Refusal) as refusal:
-                list(inflated(body, coding.encode(), LIMIT))
+                decompressed(body, coding.encode(), LIMIT)
             assert refusal.value.status == 400
 
     def test_of_another_name_than_said_is_refused(self) -> None:
@@ -150,7 +150,7 @@ class TestCodings:
         tracemalloc.start()
         began = time.thread_time()
         with pytest.raises(Refusal) as refusal:
-            list(inflated(bomb, coding.encode(), LIMIT))
+            decompressed(bomb, coding.encode(), LIMIT)
         seconds = time.thread_time() - began
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -297,6 +297,29 @@ class TestRate:
             assert sent(limited, scope).status == status
 
 
+class TestTurnedAway:
+    """Those whose turn does not come; the connection's tests have the rest."""
+
+    @pytest.mark.parametrize(
+        ("settings", "is_told"),
+        [({}, True), ({"rate": 1.0}, False)],
+    )
+    def test_are_not_clients_whom_only_a_proxy_tells_apart(
+        self, settings: dict[str, Any], is_told: bool
+    ) -> None:
+        proxied = gate(proxies=("127.0.0.1",), **settings)
+        headers = {b"host": b"127.0.0.1", b"x-forwarded-for": b"10.0.0.1"}
+        scope = {
+            "method": "POST", "path": "/v2/models/fmnist/infer", "http_version": "1.1",
+            "client": ("127.0.0.1", 1), "headers": list(headers.items()),
+        }  # fmt: skip
+
+        async def turned_away() -> bytes | None:
+            return proxied.turn_away(scope, headers)
+
+        assert (asyncio.run(turned_away()) is not None) == is_told
+
+
 class TestHead:
     def test_is_answered_as_get_without_the_body(self) -> None:
         with served() as server, server.wire() as wire:

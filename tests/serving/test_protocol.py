@@ -1,40 +1,50 @@
 """The Open Inference Protocol over HTTP: what is answered, what is refused, and what bears load."""
 
 import asyncio
-import base64
 import gzip
 import http.client
-import io
 import json
-import pickle
+import re
 import signal
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.requests import Request
 
-from fmnist.classifier import Classifier, load_classifier
+from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.serving import protocol
 from fmnist.serving.protocol import HEADER_LENGTH, IMAGES, PHOTOS, ROUTES, best_coding
 from fmnist.serving.protocol_openapi import openapi_paths
 from fmnist.serving.settings import Settings
-from servers import FACTS, Client, Server, client, fake_classifier, running
-
-Pixels = NDArray[np.uint8]
-
-INFER = "/v2/models/fmnist/infer"
-INFER_PHOTOS = "/v2/models/fmnist_photo/infer"
+from schemas import conforms
+from servers import FACTS, Client, client, fake_classifier, running
+from v2 import (
+    INFER,
+    INFER_PHOTOS,
+    ONE,
+    Pixels,
+    base64_of,
+    binary,
+    check_refused,
+    encodebytes,
+    image_of,
+    outputs_of,
+    photos,
+    photos_in_json,
+    picture_of,
+    png,
+    told,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,74 +52,6 @@ def fake() -> Iterator[Client]:
     """A server whose classifier tells the class by an image's first pixel."""
     with client() as asking:
         yield asking
-
-
-def image_of(class_index: int, number: int = 1) -> Pixels:
-    return np.full((number, 28, 28), 10 * class_index, np.uint8)
-
-
-def told(images: Pixels, **other: Any) -> dict[str, Any]:
-    """The input of a request in JSON; `other` replaces or adds."""
-    return {
-        "name": "images",
-        "shape": list(images.shape),
-        "datatype": "UINT8",
-        "data": images.ravel().tolist(),
-        **other,
-    }
-
-
-def binary(images: Pixels, message: dict[str, Any] | None = None, **other: Any) -> dict[str, Any]:
-    """A request with its tensor in binary, as `requests` takes it; `other` is of the input."""
-    tensor = told(images, parameters={"binary_data_size": images.nbytes})
-    del tensor["data"]
-    tensor |= other
-    head = json.dumps({"inputs": [tensor], **(message or {})}).encode()
-    return {"data": head + images.tobytes(), "headers": {HEADER_LENGTH: str(len(head))}}
-
-
-def check_refused(response: requests.Response, status: int = 400) -> str:
-    """The refusal is as every client can read it; returns what it says."""
-    assert response.status_code == status, response.text
-    assert response.headers["Content-Type"] == "application/json"
-    assert list(response.json()) == ["error"]
-    message = response.json()["error"]
-    assert isinstance(message, str)
-    assert message
-    assert "\n" not in message
-    assert "Traceback" not in message
-    assert len(message) < 300
-    return message
-
-
-def outputs_of(response: requests.Response) -> dict[str, Any]:
-    """The outputs of an answer by name, each as an array; strings as a list."""
-    assert response.status_code == 200, response.text
-    length = response.headers.get(HEADER_LENGTH)
-    head = response.content if length is None else response.content[: int(length)]
-    rest = b"" if length is None else response.content[int(length) :]
-    dtypes: dict[str, Any] = {"FP32": "<f4", "UINT8": "u1", "BOOL": "?", "BYTES": object}
-    outputs = {}
-    for output in json.loads(head)["outputs"]:
-        size = output.get("parameters", {}).get("binary_data_size")
-        if size is None:
-            values = np.array(output["data"], dtypes[output["datatype"]])
-        elif output["datatype"] == "BYTES":
-            values, rest = np.array(strings(rest[:size]), object), rest[size:]
-        else:
-            values, rest = np.frombuffer(rest[:size], dtypes[output["datatype"]]), rest[size:]
-        outputs[output["name"]] = values.reshape(output["shape"])
-    assert not rest
-    return outputs
-
-
-def strings(content: bytes) -> list[str]:
-    texts = []
-    while content:
-        end = 4 + int.from_bytes(content[:4], "little")
-        texts.append(content[4:end].decode())
-        content = content[end:]
-    return texts
 
 
 # What there is
@@ -218,12 +160,16 @@ def test_a_server_whose_network_does_not_answer_is_not_ready() -> None:
     paths = ("/v2/health/ready", "/v2/models/fmnist/ready", "/v2/models/fmnist_photo/ready")
     with client(Settings(deadline_seconds=0.2), Classifier(ask, FACTS)) as asking:
         assert [asking.get(path).status_code for path in paths] == [200] * 3
+        document = asking.get("/openapi.json").json()["paths"]
         check_refused(asking.post(INFER, **binary(ONE)), 504)
         wait_until(lambda: asking.get(paths[0]).status_code == 503)
         for path in paths:
             response = asking.get(path)
             assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
             assert response.json()["ready"] is False
+            documented = document[re.sub("fmnist(_photo)?", "{model}", path)]["get"]["responses"]
+            schema = documented["503"]["content"]["application/json"]["schema"]
+            assert conforms(response.json(), schema, {}) == ""
         assert asking.get("/v2/health/live").status_code == 200
         gate.set()
         wait_until(lambda: asking.get(paths[0]).status_code == 200)
@@ -260,13 +206,6 @@ def status_of_health(probe: http.client.HTTPConnection) -> int:
     response = probe.getresponse()
     response.read()
     return response.status
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_the_platform_of_a_run_is_not_called_onnx() -> None:
@@ -356,179 +295,6 @@ def test_unknown_parameters_and_keys_are_ignored(fake: Client) -> None:
     assert outputs_of(fake.post(INFER, json=message))["logits"].argmax() == 7
 
 
-# What is refused: 14 requests of which Triton's own tests and its faults have most
-
-ONE = image_of(1)
-DEPTH = 250_000
-MALFORMED: dict[str, dict[str, Any]] = {
-    "too few bytes without JSON": {"data": bytes(783), "headers": {HEADER_LENGTH: "0"}},
-    "a length of the JSON over all integers": {
-        "data": b"{}",
-        "headers": {HEADER_LENGTH: "99999999999"},
-    },
-    "a negative length of the JSON": {"data": b"{}", "headers": {HEADER_LENGTH: "-1"}},
-    "a length of the JSON that is no number": {"data": b"{}", "headers": {HEADER_LENGTH: "ten"}},
-    "JSON that is longer than the body": {"data": b"{}", "headers": {HEADER_LENGTH: "3"}},
-    "a shape whose product is 32 modulo 2**64": binary(ONE, shape=[2**4, 2**60 + 2, 28]),
-    "a shape whose product is 8 modulo 2**64": binary(ONE, shape=[2**2, 2**60 + 2]),
-    "a negative dimension": binary(ONE, shape=[-1, 28, 28]),
-    "JSON of 120 levels": {"data": b'{"inputs": ' + b"[" * 119 + b"]" * 119 + b"}"},
-    "JSON of 250,000 levels": {"data": b"[" * DEPTH + b"]" * DEPTH},
-    "an output twice": {
-        "json": {"inputs": [told(ONE)], "outputs": [{"name": "logits"}, {"name": "logits"}]}
-    },
-    "an empty body": {"data": b""},
-    "what is no JSON": {"data": b"images=1&shape=2"},
-    "NaN and Infinity": {
-        "data": json.dumps({"inputs": [told(ONE, data=[float("nan"), float("inf")] * 392)]})
-    },
-}
-
-
-@pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_request_is_refused_and_the_server_lives(
-    server: Server, request_: dict[str, Any]
-) -> None:
-    check_refused(server.post(INFER, **request_))
-    assert server.get("/v2/health/live", timeout=1).json() == {"live": True}
-
-
-def test_they_are_14() -> None:
-    assert len(MALFORMED) == 14
-
-
-def nested(levels: int) -> Any:
-    value: Any = 0
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-def replaced(**other: Any) -> dict[str, Any]:
-    return {"inputs": [told(ONE, **other)]}
-
-
-WHOLE = json.dumps(replaced()).encode()
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no object": ({"json": [1]}, "JSON object"),
-    "no inputs": ({"json": {"id": "1"}}, "inputs"),
-    "no input": ({"json": {"inputs": []}}, "once, not 0"),
-    "two inputs": ({"json": {"inputs": [told(ONE), told(ONE)]}}, "once, not 2"),
-    "another input too": ({"json": {"inputs": [told(ONE), told(ONE, name="b")]}}, "unknown input"),
-    "an input that is text": ({"json": {"inputs": ["images"]}}, "an input must be"),
-    "an unknown input": ({"json": replaced(name="picture")}, "unknown input 'picture'"),
-    "an input without a name": ({"json": replaced(name=None)}, "unknown input"),
-    "another type": ({"json": replaced(datatype="FP32")}, "UINT8"),
-    "a type that is none": ({"json": replaced(datatype=["UINT8"])}, "UINT8"),
-    "two axes": ({"json": replaced(shape=[28, 28])}, "shape"),
-    "another side": ({"json": replaced(shape=[1, 28, 29])}, "shape"),
-    "no shape": ({"json": replaced(shape=None)}, "shape"),
-    "a shape of true": ({"json": replaced(shape=[True, 28, 28])}, "shape"),
-    "a shape of fractions": ({"json": replaced(shape=[1.0, 28, 28])}, "shape"),
-    "a shape of text": ({"json": replaced(shape="1,28,28")}, "shape"),
-    "no images": ({"json": replaced(shape=[0, 28, 28], data=[])}, "1..256"),
-    "too many images": (binary(image_of(0, 257)), "1..256"),
-    "too many images without JSON": (
-        {"data": bytes(257 * 784), "headers": {HEADER_LENGTH: "0"}},
-        "1..256",
-    ),
-    "no bytes without JSON": ({"data": b"", "headers": {HEADER_LENGTH: "0"}}, "784"),
-    "too few numbers": ({"json": replaced(data=[0] * 783)}, "783"),
-    "no data": ({"json": replaced(data=None)}, "needs data"),
-    "data that are text": ({"json": replaced(data="0" * 784)}, "needs data"),
-    "numbers over 255": ({"json": replaced(data=[256] * 784)}, "0..255"),
-    "numbers below 0": ({"json": replaced(data=[-1] * 784)}, "0..255"),
-    "fractions": ({"json": replaced(data=[0.5] * 784)}, "0..255"),
-    "numbers in quotes": ({"json": replaced(data=["1"] * 784)}, "0..255"),
-    "true and false": ({"json": replaced(data=[True] * 784)}, "0..255"),
-    "rows of other lengths": ({"json": replaced(data=[[[0] * 27] * 28])}, "nested"),
-    "data of 120 levels": ({"json": replaced(data=nested(120))}, "nested"),
-    "parameters of 120 levels": (
-        {"json": {**replaced(), "parameters": {"a": nested(120)}}},
-        "strings, numbers or booleans",
-    ),
-    "parameters that are a list": ({"json": {**replaced(), "parameters": [1]}}, "JSON object"),
-    "fewer bytes than named": (binary(ONE, parameters={"binary_data_size": 785}), "784 bytes"),
-    "a negative number of bytes": (binary(ONE, parameters={"binary_data_size": -1}), "is -1"),
-    "a number of bytes in quotes": (binary(ONE, parameters={"binary_data_size": "784"}), "'784'"),
-    "bytes of no input": (binary(ONE, parameters={}), "no input has"),
-    "bytes for more images": (binary(ONE, shape=[2, 28, 28]), "1568 bytes"),
-    "data and bytes": (binary(ONE, data=[0] * 784), "both"),
-    "shared memory for the input": (
-        {"json": replaced(parameters={"shared_memory_region": "a"})},
-        "shared memory",
-    ),
-    "shared memory for an output": (
-        {
-            "json": {
-                **replaced(),
-                "outputs": [{"name": "logits", "parameters": {"shared_memory_region": "a"}}],
-            }
-        },
-        "shared memory",
-    ),
-    "an unknown output": ({"json": {**replaced(), "outputs": [{"name": "x"}]}}, "unknown output"),
-    "an output that is text": ({"json": {**replaced(), "outputs": ["logits"]}}, "an output must"),
-    "outputs that are text": ({"json": {**replaced(), "outputs": "logits"}}, "a list"),
-    "classification": (
-        {
-            "json": {
-                **replaced(),
-                "outputs": [{"name": "logits", "parameters": {"classification": 3}}],
-            }
-        },
-        "classification",
-    ),
-    "binary_data that is text": (
-        {
-            "json": {
-                **replaced(),
-                "outputs": [{"name": "logits", "parameters": {"binary_data": "yes"}}],
-            }
-        },
-        "true or false",
-    ),
-    "an id that is too long": ({"json": {**replaced(), "id": "x" * 1025}}, "1,024"),
-    "a type of megabytes": ({"json": replaced(datatype="x" * 10**6)}, "not 'xxx"),
-    "an id that is a number": ({"json": {**replaced(), "id": 42}}, "id must be"),
-    "a negative timeout": ({"json": {**replaced(), "parameters": {"timeout": -1}}}, "timeout"),
-    "a priority of text": ({"json": {**replaced(), "parameters": {"priority": "a"}}}, "priority"),
-    "a number of 5,000 digits": ({"data": b'{"inputs": ' + b"9" * 5000 + b"}"}, "not JSON"),
-    "latin-1": ({"data": '{"id": "é"}'.encode("latin-1")}, "not JSON"),
-    "JSON with something behind": ({"data": b'{"inputs": []} x'}, "not JSON"),
-    "JSON of 50,000 levels": ({"data": b"[" * 50_000 + b"]" * 50_000}, "too deeply"),
-    "NaN where nobody looks": ({"data": WHOLE.replace(b"}]}", b'}], "a": NaN}')}, "NaN"),
-    "-Infinity where nobody looks": (
-        {"data": WHOLE.replace(b"}]}", b'}], "a": -Infinity}')},
-        "-Infinity",
-    ),
-    "JSON that ends before its length": (
-        {"data": WHOLE, "headers": {HEADER_LENGTH: str(len(WHOLE) + 1)}},
-        HEADER_LENGTH,
-    ),
-    "a pickle": (
-        {
-            "data": pickle.dumps(replaced()),
-            "headers": {"Content-Type": "application/vnd.bentoml+pickle"},
-        },
-        "not JSON",
-    ),
-    "millions of values": ({"data": b'{"inputs": [' + b"[]," * 400_000 + b"[]]}"}, "values"),
-    "a length of superscripts": (
-        {"data": b"{}", "headers": {HEADER_LENGTH: "\u00b2".encode("latin-1")}},
-        HEADER_LENGTH,
-    ),
-    "a length with a plus": ({"data": b"{}", "headers": {HEADER_LENGTH: "+2"}}, HEADER_LENGTH),
-}
-
-
-@pytest.mark.parametrize(("request_", "said"), WRONG.values(), ids=WRONG)
-def test_other_wrong_requests_are_refused_with_what_is_wrong(
-    fake: Client, request_: dict[str, Any], said: str
-) -> None:
-    assert said in check_refused(fake.post(INFER, **request_))
-
-
 def test_a_body_is_no_larger_than_its_images_need(fake: Client) -> None:
     most = {"inputs": [told(np.full((256, 28, 28), 255, np.uint8))]}
     assert len(outputs_of(fake.post(INFER, json=most))["logits"]) == 256
@@ -539,47 +305,6 @@ def test_a_body_is_no_larger_than_its_images_need(fake: Client) -> None:
 
 
 # Photos
-
-
-def png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "png")
-    return file.getvalue()
-
-
-def picture_of(class_index: int, *, negated: bool = False) -> bytes:
-    """A file with an image of Fashion-MNIST's kind."""
-    pixels = np.zeros((28, 28), np.uint8)
-    pixels[4:24, 8:20] = 200
-    pixels[0, 0] = 10 * class_index
-    return png(Image.fromarray(255 - pixels if negated else pixels))
-
-
-def base64_of(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def encodebytes(content: bytes) -> str:
-    """In base64, broken into lines as MIME wants it."""
-    return base64.encodebytes(content).decode()
-
-
-def photos(*files: bytes, message: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A request about files in binary."""
-    content = b"".join(len(file).to_bytes(4, "little") + file for file in files)
-    tensor = {
-        "name": "photos",
-        "shape": [len(files)],
-        "datatype": "BYTES",
-        "parameters": {"binary_data_size": len(content)},
-    }
-    head = json.dumps({"inputs": [tensor], **(message or {})}).encode()
-    return {"data": head + content, "headers": {HEADER_LENGTH: str(len(head))}}
-
-
-def photos_in_json(*texts: Any) -> dict[str, Any]:
-    tensor = {"name": "photos", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}
-    return {"json": {"inputs": [tensor]}}
 
 
 PICTURES = [picture_of(index) for index in (2, 9, 0)]
@@ -733,134 +458,3 @@ def test_compressed_requests_are_read(fake: Client, coding: str, made: Any) -> N
     response = fake.post(INFER, data=made(request["data"]), headers=headers)
     assert outputs_of(response)["logits"].argmax() == 5
     check_refused(fake.post(INFER, data=made(request["data"])[:-3], headers=headers))
-
-
-# The same answer through every door, and under load
-
-
-def test_1000_requests_at_once_have_each_their_own_answer(server: Server) -> None:
-    """Single images with ids, half in binary and half in JSON; not one bit is another."""
-    images = np.random.default_rng(1).integers(0, 256, (1000, 28, 28), np.uint8)
-    classifier = load_classifier(threads=1)
-    logits = classifier.logits(images)
-    probabilities = classifier.probabilities(images).astype(np.float32)
-    local = threading.local()
-
-    def ask(number: int) -> None:
-        if not hasattr(local, "session"):
-            local.session = requests.Session()
-            sessions.append(local.session)
-        image, message = images[number, None], {"id": f"{number}"}
-        if number % 2:
-            request = binary(image, {**message, "parameters": {"binary_data_output": True}})
-        else:
-            request = {"json": {"inputs": [told(image)], **message}}
-        response = local.session.post(server.url + INFER, timeout=60, **request)
-        outputs = outputs_of(response)
-        length = response.headers.get(HEADER_LENGTH, len(response.content))
-        assert json.loads(response.content[: int(length)])["id"] == str(number)
-        np.testing.assert_array_equal(outputs["logits"][0], logits[number])
-        np.testing.assert_array_equal(outputs["probabilities"][0], probabilities[number])
-
-    sessions: list[requests.Session] = []
-    with ThreadPoolExecutor(32) as threads:
-        list(threads.map(ask, range(1000)))
-    for session in sessions:
-        session.close()
-
-
-def test_a_full_queue_is_refused_at_once_and_exactly_what_is_over() -> None:
-    """Triton's L0_model_queue: 8 images are in hand, 8 requests may wait, and 10 come."""
-    in_hand, gate = threading.Event(), threading.Event()
-
-    def ask_network(images: Pixels) -> NDArray[np.float32]:
-        in_hand.set()
-        assert gate.wait(20)
-        return fake_classifier().logits(images)
-
-    def ask(number: int) -> requests.Response:
-        return requests.post(busy.url + INFER, timeout=30, **binary(image_of(number)))
-
-    with (
-        client(Settings(waiting_tensors=8), Classifier(ask_network, FACTS)) as busy,
-        ThreadPoolExecutor(11) as threads,
-    ):
-        first = threads.submit(busy.post, INFER, **binary(image_of(1, 8)))
-        assert in_hand.wait(20)
-        asked = [threads.submit(ask, number) for number in range(10)]
-        wait_until(lambda: sum(each.done() for each in asked) == 2)
-        check_refused(busy.post(INFER, data=b"not even read"), 503)
-        gate.set()
-        assert first.result().status_code == 200
-        answers = [each.result() for each in asked]
-    assert sorted(answer.status_code for answer in answers) == [200] * 8 + [503] * 2
-    for number, answer in enumerate(answers):
-        if answer.status_code == 503:
-            check_refused(answer, 503)
-            assert answer.headers["Retry-After"] == "1"
-            assert answer.elapsed.total_seconds() < 0.5
-        else:
-            assert outputs_of(answer)["logits"].argmax() == number
-
-
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
-    with client(Settings(deadline_seconds=0.1), fake_classifier(seconds=0.4)) as slow:
-        check_refused(slow.post(INFER, **binary(ONE)), 504)
-        check_refused(slow.post(INFER_PHOTOS, **photos(*PICTURES)), 504)
-    with client(classifier=fake_classifier(seconds=0.4)) as slow:
-        hurried = {"parameters": {"timeout": 100_000}}
-        assert "100000 us" in check_refused(slow.post(INFER, **binary(ONE, hurried)), 504)
-        check_refused(slow.post(INFER_PHOTOS, **photos(*PICTURES, message=hurried)), 504)
-        assert slow.post(INFER, **binary(ONE)).status_code == 200
-
-
-def test_a_request_that_makes_the_network_fail_fails_alone() -> None:
-    gate = threading.Event()
-
-    def ask(images: Pixels) -> NDArray[np.float32]:
-        assert gate.wait(10)
-        if (images == 255).all(axis=(1, 2)).any():
-            raise RuntimeError("the network cannot bear white")
-        return np.eye(10, dtype=np.float32)[images[:, 0, 0] // 10]
-
-    white = np.full((1, 28, 28), 255, np.uint8)
-    requests_ = [image_of(1), image_of(2), white, image_of(3), image_of(4)]
-    with client(classifier=Classifier(ask, FACTS)) as asking, ThreadPoolExecutor(5) as threads:
-        sent = [
-            threads.submit(requests.post, asking.url + INFER, timeout=30, **binary(images))
-            for images in requests_
-        ]
-        time.sleep(0.3)
-        gate.set()
-        responses = [each.result() for each in sent]
-    check_refused(responses.pop(2), 500)
-    classes = [outputs_of(response)["logits"].argmax() for response in responses]
-    assert classes == [1, 2, 3, 4]
-
-
-def test_clients_that_leave_while_they_wait_do_no_harm() -> None:
-    in_hand, gate = threading.Event(), threading.Event()
-
-    def ask_network(images: Pixels) -> NDArray[np.float32]:
-        in_hand.set()
-        assert gate.wait(20)
-        return fake_classifier().logits(images)
-
-    with (
-        client(classifier=Classifier(ask_network, FACTS)) as asking,
-        ThreadPoolExecutor(4) as threads,
-    ):
-        sent = [threads.submit(asking.post, INFER, **binary(image_of(1)))]
-        assert in_hand.wait(20)
-        for number in range(8):
-            left = http.client.HTTPConnection("127.0.0.1", asking.port)
-            left.request("POST", INFER, image_of(number).tobytes(), {HEADER_LENGTH: "0"})
-            left.close()
-            if number % 3 == 0:
-                post = requests.post
-                sent.append(threads.submit(post, asking.url + INFER, **binary(image_of(number))))
-        time.sleep(0.1)
-        gate.set()
-        classes = [outputs_of(each.result())["logits"].argmax() for each in sent]
-        assert classes == [1, 0, 3, 6]
-        assert outputs_of(asking.post(INFER, **binary(image_of(9))))["logits"].argmax() == 9

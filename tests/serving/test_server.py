@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,15 @@ from typing import Any
 import pytest
 import requests
 
+from fmnist.classifier.classifier import SHIPPED
+from fmnist.classifier.onnx_file import (
+    SEAL,
+    UNSEALED,
+    parse_model,
+    read_facts,
+    read_metadata,
+    sealed,
+)
 from servers import STARTS_WITHIN, Server, running, starting
 
 TOKEN = "a-secret-that-nobody-may-see"
@@ -285,10 +295,14 @@ def test_each_step_of_its_life_is_logged_and_no_secret() -> None:
         assert server.stop() == 0
         told = [json.loads(line) for line in server.stderr_lines()]
         printed = server.out.read_text() + server.err.read_text()
-    assert [each["event"] for each in told] == [
-        *("answering", *["request"] * 4, "stopping", "stopped")
-    ]
-    assert [each["status"] for each in told[1:5]] == [200, 401, 401, 401]
+    asked = [each for each in told if each["event"] == "request"]
+    life = [each["event"] for each in told if each not in asked]
+    assert life == ["answering", "stopping", "stopped"]
+    assert [each["status"] for each in asked] == [200, 401, 401, 401]
+    assert {each["client"] for each in asked} == {"127.0.0.1"}
+    begun = told[0]
+    assert len(begun["sha256"]) == 12
+    assert begun["settings"] == {"port": 0, "tokens": 1}
     assert TOKEN not in printed
     assert "wrong" not in printed
 
@@ -299,6 +313,33 @@ def test_without_an_access_log_only_its_life_is_logged() -> None:
         assert server.stop() == 0
         events = [json.loads(line)["event"] for line in server.stderr_lines()]
     assert events == ["answering", "stopping", "stopped"]
+
+
+def test_who_sent_what_is_no_http_is_logged() -> None:
+    with running() as server:
+        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+            client.sendall(b"no http\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 400 ")
+        assert server.stop() == 0
+        (request,) = events(server, "request")
+    assert (request["status"], request["client"]) == (400, "127.0.0.1")
+
+
+def test_who_asked_can_be_left_out() -> None:
+    with running("--no-client-address") as server:
+        server.get("/v2/health/live")
+        assert server.stop() == 0
+        (request,) = events(server, "request")
+    assert "client" not in request
+    assert "127.0.0.1" not in str(request)
+
+
+def test_any_token_of_a_file_will_do(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"{TOKEN}\n{TOKEN}-of-tomorrow\n")
+    with running("--token-file", str(tmp_path / "tokens")) as server:
+        for token, status in ((TOKEN, 200), (f"{TOKEN}-of-tomorrow", 200), (TOKEN[:-1], 401)):
+            ask = {"Authorization": f"Bearer {token}"}
+            assert server.get("/api/about", headers=ask).status_code == status
 
 
 def test_nobody_has_to_read_what_it_prints() -> None:
@@ -384,6 +425,62 @@ def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(scratch: Path)
         assert metric(server, "fmnist_batch_images_sum") == 30
         told = [json.loads(line) for line in server.stderr_lines()]
         assert [each["status"] for each in told if each["event"] == "worker died"] == [-9]
+
+
+def events(server: Server, name: str) -> list[dict[str, Any]]:
+    """What was logged so far under a name."""
+    told = [json.loads(line) for line in server.stderr_lines()]
+    return [each for each in told if each["event"] == name]
+
+
+def answering(server: Server) -> set[int]:
+    """The processes that said that they answer."""
+    return {each["pid"] for each in events(server, "answering")}
+
+
+def test_a_worker_that_cannot_come_back_ends_no_other(tmp_path: Path) -> None:
+    """Its model is being copied over when the system kills one; then the old one is put back."""
+    model = Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
+    with running(str(model), "--workers", "2") as server:
+        assert eventually(lambda: len(answering(server)) == 2)
+        first, second = workers_of(server)
+        model.write_bytes(SHIPPED.read_bytes()[:1000])
+        os.kill(first, signal.SIGKILL)
+        assert eventually(lambda: len(events(server, "worker died")) >= 3, 30)
+        died = events(server, "worker died")
+        assert [each["next_in_seconds"] for each in died[:3]] == [0.0, 1.0, 2.0]
+        assert [each["answered"] for each in died[:3]] == [True, False, False]
+        assert "cannot be loaded" in died[1]["reason"]
+        assert [ask(server) for _ in range(5)] == [200] * 5
+        assert second in workers_of(server)
+        shutil.copy(SHIPPED, model)
+        assert eventually(lambda: answering(server) - {first, second} != set(), 30)
+        assert server.stop() == 0
+
+
+def test_a_worker_with_another_model_does_not_answer(tmp_path: Path) -> None:
+    model = Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
+    with running(str(model), "--workers", "2") as server:
+        assert eventually(lambda: len(answering(server)) == 2)
+        model.write_bytes(another_model())
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        assert eventually(lambda: len(events(server, "worker died")) >= 2, 30)
+        assert "and other workers answer with" in events(server, "worker died")[1]["reason"]
+        shown = server.get("/metrics").text
+        assert shown.count("fmnist_model_info{") == 1
+        assert server.stop() == 0
+
+
+def another_model() -> bytes:
+    """The classifier of the project under another name, sealed as an export is."""
+    content = SHIPPED.read_bytes()
+    seal = read_metadata(parse_model(content))[SEAL]
+    facts = read_facts(content)
+    assert facts["recipe"]["name"]
+    name = facts["recipe"]["name"].encode()
+    other = content.replace(b'"name": "' + name, b'"name": "' + name[:-1] + b"X")
+    assert other != content
+    return sealed(other.replace(seal, UNSEALED.encode()))
 
 
 @BOTH

@@ -1,32 +1,15 @@
 """NVIDIA's own client: 26 calls that tell whether a server speaks its protocol, one on photos."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from nvidia import made
 from servers import Server
-
-CALLS = Path(__file__).parents[1] / "triton_calls.py"
-PATHS = [str(CALLS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 @pytest.fixture(scope="module")
 def faults(server: Server) -> dict[int, str | None]:
     """What went wrong in each call, all made once."""
-    done = subprocess.run(
-        [sys.executable, CALLS, server.url.removeprefix("http://")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)},
-    )
-    assert done.returncode == 0, done.stderr
-    calls = [json.loads(line) for line in done.stdout.splitlines()]
-    return {call["call"]: call["fault"] for call in calls}
+    return made(server)
 
 
 @pytest.mark.parametrize("number", range(1, 28))

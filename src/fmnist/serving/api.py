@@ -158,6 +158,8 @@ def _about(served: Served) -> dict[str, Any]:
             "files": settings.files,
             "body_bytes": settings.body_bytes,
             "pixels": settings.pixels,
+            "images": settings.images,
+            "deadline_seconds": settings.deadline_seconds,
         },
         "token_needed": bool(settings.tokens),
     }

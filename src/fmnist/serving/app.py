@@ -38,7 +38,7 @@ def create_app(settings: Settings, classifier: Classifier, identity: Identity) -
     json_api = _json_api(partial(_lifespan, classifier, settings, metrics))
     routes = (
         *protocol.ROUTES,
-        *page_routes(),
+        *page_routes(token_needed=bool(settings.tokens)),
         Route("/metrics", partial(_show_metrics, metrics)),
         Route("/openapi.json", partial(_show_document, json_api)),
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 BIG = 2**16  # bytes; to take a larger message apart is no work for the event loop
 _WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # zlib's wbits for a coding
-_SMALL = 2**10  # bytes; deflate makes at most 1,032 of one, which takes less than a millisecond
-_PIECE = 2**20  # bytes inflated before they are counted
+_RATIO = 1032  # bytes that deflate makes of one, at most (zlib's technical details)
+_SMALL = 2**10  # bytes; to inflate them takes less than a millisecond
 _DIGITS = 20  # of 2**64
 
 # Two: what they make fills the memory, and the network and the event loop need the cores.
@@ -41,11 +41,12 @@ class BytesInFlight:
         self._bytes = 0
 
     def add(self, passage: Passage, size: int) -> None:
-        """Count bytes of a request; raise Refusal (503) where all requests hold too many.
+        """Count bytes of a request, or fewer; raise Refusal (503) where all requests hold too many.
 
         A request that is alone is taken: its own limits are enough.
         """
-        if self._bytes + size > self._limit and self._bytes > passage.held:
+        alone = self._bytes == passage.held
+        if size > 0 and self._bytes + size > self._limit and not alone:
             raise overloaded("too many uploads at once")
         self._bytes += size
         passage.held += size
@@ -75,7 +76,7 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
             {"Accept-Encoding": "gzip, deflate"},
         )
     body = await _received(scope, receive, limit)
-    return await _inflated(scope, body, coding, limit)
+    return await _unpacked(scope[PASSAGE], body, coding, limit)
 
 
 def _length(text: bytes) -> int:
@@ -116,34 +117,30 @@ def _ended(passage: Passage, body: bytes, limit: int) -> bytes:
     return body
 
 
-async def _inflated(scope: "Scope", body: bytes, coding: bytes, limit: int) -> bytes:
-    passage: Passage = scope[PASSAGE]
-    whole = bytearray()
-    inflate = partial(next, inflated(body, coding, limit), b"")
-    while piece := inflate() if len(body) <= _SMALL else await off_loop(inflate):
-        passage.hold(len(piece))
-        whole += piece
-    return bytes(whole)
+async def _unpacked(passage: Passage, body: bytes, coding: bytes, limit: int) -> bytes:
+    """Return a body without its coding; the memory that it may come to need is held meanwhile."""
+    most = min(limit, len(body) * _RATIO)
+    passage.hold(most)
+    if len(body) <= _SMALL:
+        whole = decompressed(body, coding, limit)
+    else:
+        whole = await off_loop(partial(decompressed, body, coding, limit))
+    passage.hold(len(whole) - most)
+    return whole
 
 
-def inflated(body: bytes, coding: bytes, limit: int) -> Iterator[bytes]:
-    """Yield a body that was sent with gzip or deflate (zlib, RFC 9110 section 8.4.1), in pieces.
-
-    Raises Refusal where it is damaged, or larger than `limit`.
-    """
+def decompressed(body: bytes, coding: bytes, limit: int) -> bytes:
+    """Return a body that was sent with gzip or deflate (zlib, RFC 9110 section 8.4.1)."""
     inflater = zlib.decompressobj(_WINDOW[coding])
-    size = 0
     try:
-        while piece := inflater.decompress(body, _PIECE):
-            size += len(piece)
-            if size > limit:
-                raise too_large(limit)
-            yield piece
-            body = inflater.unconsumed_tail
+        whole = inflater.decompress(body, limit + 1)
     except zlib.error as error:
         raise Refusal(400, f"the body is not {coding.decode()}; check Content-Encoding") from error
+    if len(whole) > limit:
+        raise too_large(limit)
     if not inflater.eof or inflater.unused_data:
         raise Refusal(400, f"the {coding.decode()} body is cut short or followed by other bytes")
+    return whole
 
 
 def too_large(limit: int) -> Refusal:

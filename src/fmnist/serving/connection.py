@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fmnist.serving.alarm import Alarm
 from fmnist.serving.connections import Connections
 from fmnist.serving.cycle import Cycle
 from fmnist.serving.gate import Gate
@@ -23,6 +24,7 @@ from fmnist.serving.passage import PASSAGE, Passage
 from fmnist.serving.rates import client_of
 from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import Settings
+from fmnist.serving.transport import Flow, LingeringTransport
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -72,13 +74,13 @@ class Connection(HttpToolsProtocol):
         self._limits = all_open.settings
         self.client_name = ""  # the address, or for IPv6 the network, of who connected
         self._stage = Stage.request
-        self._due: float | None = None  # when what is expected must be there, by the loop's clock
-        self._alarm: asyncio.TimerHandle | None = None  # looks whether it is; never after `_due`
-        self._write_alarm: asyncio.TimerHandle | None = None  # for the client to take an answer
+        self._alarm = Alarm(self.loop, self._is_late)  # for the rest of what is expected
+        self._write_alarm = Alarm(self.loop, self.abort)  # for the client to take an answer
         self._began = 0.0  # when the connection, or its latest request, began
         self._first = True  # the connection's first request has not begun
         self._unread = 0  # bytes since the last of which something was made
-        self._parsed = 0  # bytes that the parser's present callbacks may be about, at most
+        self._received = 0  # bytes at once, the latest
+        self._parsed = 0  # bytes that the present request's head may have, at most
         self._ahead = 0  # bytes that came while requests waited for the answer to one before them
         self._discarded = 0  # bytes of a body that was answered before its end
         self._running: Cycle | None = None  # is being answered; `cycle` is the latest that came
@@ -94,8 +96,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or say that there is no room."""
         self._wire = transport
-        super().connection_made(cast("asyncio.Transport", _Lingering(transport, self)))
-        self.flow = _Flow(transport, self)
+        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport, self)))
+        self.flow = Flow(transport, self)
         self._began = self.loop.time()
         self.client_name = client_of(self.client[0]) if self.client else ""
         self._gate.metrics.connections(len(self.connections))
@@ -103,16 +105,15 @@ class Connection(HttpToolsProtocol):
             self._refuse(overloaded("too many connections"))
             return
         self._all.waiting[self] = None
-        self._expect_within(self._limits.header_seconds)
+        self._alarm.set(self._limits.header_seconds)
         if self._all.stopping:
             self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and cancel the work for it."""
         self._stage, self._ending = Stage.nothing, True
-        for alarm in (self._alarm, self._write_alarm):
-            if alarm is not None:
-                alarm.cancel()
+        self._alarm.cancel()
+        self._write_alarm.cancel()
         self._all.leave(self.client_name)
         self._all.waiting.pop(self, None)
         self._uncount()
@@ -127,14 +128,15 @@ class Connection(HttpToolsProtocol):
         if self._stage is Stage.request:
             self._stage, self._unread = Stage.head, 0
             if not self._first:
-                self._due = None
+                self._alarm.stop()
                 self._began = self.loop.time()
-        self._unread += len(data)
-        self._parsed = self._unread
+        self._received = len(data)
+        self._unread += self._received
+        self._parsed += self._received
         try:
             self._feed(data)
             if self.pipeline:
-                self._read_ahead(len(data))
+                self._read_ahead(self._received)
             if self._unread > HEAD_BYTES:
                 raise _too_long()
         except httptools.HttpParserError as error:
@@ -147,14 +149,12 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Give a client that does not take its answer as long as for a body."""
         super().pause_writing()
-        self._write_alarm = self.loop.call_later(self._limits.body_seconds, self.abort)
+        self._write_alarm.set(self._limits.body_seconds)
 
     def resume_writing(self) -> None:
         """Go on with an answer."""
         super().resume_writing()
-        if self._write_alarm is not None:
-            self._write_alarm.cancel()
-            self._write_alarm = None
+        self._write_alarm.stop()
 
     # The parser's callbacks
 
@@ -178,10 +178,11 @@ class Connection(HttpToolsProtocol):
         if self._upgrade:
             return
         self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
-        if not self._is_turned_away(fields):
+        if not self._turn_away(fields):
             self._take()
         self._stage, self._unread, self._discarded = Stage.body, 0, 0
-        self._first, self._due = False, None
+        self._first, self._parsed = False, self._received
+        self._alarm.stop()
         self.headers = []  # fields behind a chunked body are not mixed with those before it
 
     def on_body(self, body: bytes) -> None:
@@ -209,7 +210,8 @@ class Connection(HttpToolsProtocol):
             if self._asks:
                 self._counted = True
                 self._backlog.add(1)
-        self._stage, self._unread, self._due = Stage.request, 0, None
+        self._stage, self._unread = Stage.request, 0
+        self._alarm.stop()
         self._all.waiting.pop(self, None)
         if self._ending:
             self._close()
@@ -242,7 +244,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif self._ending or self._stage is Stage.body:  # of a body that was answered
             self.end()
-            self._expect_within(LINGER_SECONDS)
+            self._alarm.set(LINGER_SECONDS)
         else:
             self.loop.call_later(STOP_SECONDS, self._end_if_idle)
 
@@ -262,9 +264,9 @@ class Connection(HttpToolsProtocol):
             self._close()
             return
         self._wire.write_eof()
-        if self._stage is not Stage.body or self._due is None:
+        if self._stage is not Stage.body or not self._alarm.is_set():
             self._stage = Stage.nothing
-            self._expect_within(self._patience())
+            self._alarm.set(self._patience())
 
     def is_ending(self) -> bool:
         """Tell whether no further request is answered."""
@@ -311,7 +313,7 @@ class Connection(HttpToolsProtocol):
 
     def _check_head(self, fields: dict[bytes, bytes]) -> None:
         """Raise Refusal for what llhttp lets through and a proxy might read otherwise."""
-        if len(self.headers) > HEADERS or self._parsed > HEAD_BYTES < self._head_bytes():
+        if len(self.headers) > HEADERS or self._head_bytes() > HEAD_BYTES:
             raise _too_long()
         if len(self.pipeline) >= PIPELINED:
             raise Refusal(429, f"over {PIPELINED} requests wait on one connection; read answers")
@@ -331,13 +333,16 @@ class Connection(HttpToolsProtocol):
         self.scope["method"] = method.decode()
 
     def _head_bytes(self) -> int:
+        """Return the size of a request's head, or at most so many where those are few."""
+        if self._parsed <= HEAD_BYTES:
+            return self._parsed
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _is_turned_away(self, fields: dict[bytes, bytes]) -> bool:
-        """Answer a request that would find the network's queue full, unless it needs a closer look.
+    def _turn_away(self, fields: dict[bytes, bytes]) -> bool:
+        """Answer a request that would find the network's queue full; False: it takes the long way.
 
-        Here that costs a tenth of what the application needs for it: under twice the load that a
-        server can bear, it leaves the time for the others.
+        Here it costs no more than to read it: under twice the load that a server can bear, that
+        leaves the time for the others.
         """
         scope = cast("dict[str, Any]", self.scope)
         is_post = scope["method"] == "POST"
@@ -414,17 +419,17 @@ class Connection(HttpToolsProtocol):
     def _expect_rest(self) -> None:
         """Expect the rest of a request that is not whole, or the next where it is."""
         if self._stage in (Stage.head, Stage.body):
-            if self._due is None:
+            if not self._alarm.is_set():
                 limits = self._limits
                 head = self._stage is Stage.head
-                self._expect_within(limits.header_seconds if head else limits.body_seconds)
+                self._alarm.set(limits.header_seconds if head else limits.body_seconds)
                 self._all.waiting.pop(self, None)
                 self._all.waiting[self] = None
         elif self._stage is Stage.request and not self._is_answering() and not self._ending:
             self._expect_request()
 
     def _expect_request(self) -> None:
-        self._expect_within(self._limits.idle_seconds)
+        self._alarm.set(self._limits.idle_seconds)
         self._all.waiting[self] = None
 
     def _is_answering(self) -> bool:
@@ -433,11 +438,11 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no HTTP or too slow, after the requests before it."""
         stage, self._stage = self._stage, Stage.nothing
-        self._due = None
+        self._alarm.stop()
         if stage is Stage.body:
             self._refuse_body(refusal)
             return
-        words = self._gate.turned_away(refusal, self.loop.time() - self._began)
+        words = self._gate.refused(refusal, self.loop.time() - self._began, self.client)
         if self._is_answering():
             self._last_words = words
         else:
@@ -456,7 +461,6 @@ class Connection(HttpToolsProtocol):
 
     def _is_late(self) -> None:
         """End or refuse what was to come and did not."""
-        self._due = None
         if self._ending:
             self.abort()
         elif self._stage is Stage.request:
@@ -472,68 +476,12 @@ class Connection(HttpToolsProtocol):
     def _close(self) -> None:
         self._stage = Stage.nothing
         self._wire.close()
-        self._expect_within(self._patience())
+        self._alarm.set(self._patience())
 
     def _patience(self) -> float:
         """Seconds for a client to take what it was sent and close."""
         unsent = self._wire.get_write_buffer_size()
         return self._limits.body_seconds if unsent else LINGER_SECONDS
-
-    def _expect_within(self, seconds: float) -> None:
-        """Expect what the stage says within so many seconds.
-
-        Most of what is expected comes soon: the alarm stays as it was set and looks again.
-        """
-        self._due = self.loop.time() + seconds
-        if self._alarm is None or self._alarm.when() > self._due:
-            self._set_alarm(seconds)
-
-    def _set_alarm(self, seconds: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self.loop.call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        """See whether what is expected is late."""
-        self._alarm = None
-        if self._due is None:
-            return
-        left = self._due - self.loop.time()
-        if left > 0:
-            self._set_alarm(left)
-        else:
-            self._is_late()
-
-
-class _Flow(FlowControl):
-    """uvicorn's flow control, which reads nothing while requests wait to be answered."""
-
-    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
-        super().__init__(transport)
-        self._connection = connection
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is enough to do."""
-        if not self._connection.has_enough():
-            super().resume_reading()
-
-
-class _Lingering:
-    """A transport for uvicorn, whose end is the connection's to time."""
-
-    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
-        self._transport = transport
-        self._connection = connection
-        self.write = transport.write
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        return self._connection.is_ending() or self._transport.is_closing()
-
-    def close(self) -> None:
-        self._connection.end()
 
 
 def _passage(cycle: "RequestResponseCycle") -> Passage:

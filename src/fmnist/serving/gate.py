@@ -93,14 +93,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand on what is none (the start and end of the server)."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        self.metrics.in_flight(1)
-        try:
-            await self._entry(scope, receive, send)
-        finally:
-            self.metrics.in_flight(-1)
+        await (self._entry if scope["type"] == "http" else self._app)(scope, receive, send)
 
     async def _forwarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for the client that a trusted proxy names."""
@@ -111,10 +104,12 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        passage = scope.setdefault(PASSAGE, Passage(self.in_flight))
+        self.metrics.in_flight(1)
+        passage: Passage = scope.get(PASSAGE) or Passage(self.in_flight)
         headers = dict(scope["headers"])
         out = _Out(send, _request_id(headers), _is_guarded(scope["path"]))
         inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
+        inner[PASSAGE] = passage
         try:
             if passage.broken is not None:
                 raise passage.broken
@@ -126,9 +121,10 @@ class Gate:
             await self._refuse(error, out)
         finally:
             self.in_flight.release(passage)
+            self.metrics.in_flight(-1)
         route = getattr(inner.get("route"), "path", UNMATCHED)
         seconds = time.perf_counter() - began
-        method, client = scope["method"], self._client(scope)
+        method, client = scope["method"], self._client(scope["client"])
         self._note(out.request_id, route, method, out.status, seconds, passage.bytes_in, client)
 
     def turn_away(self, scope: Scope, headers: _Headers) -> bytes | None:
@@ -137,7 +133,7 @@ class Gate:
         None where it may not ask at all, or that is not so quickly told. There is no line in the
         log for each: they are counted.
         """
-        if self.settings.proxies:
+        if self.settings.proxies and self._rates is not None:  # whose rate it is, a proxy tells
             return None
         try:
             self._admit(scope, headers)
@@ -157,12 +153,14 @@ class Gate:
         logs.event("turned away", count=self._turned_away)
         self._turned_away = 0
 
-    def turned_away(self, refusal: Refusal, seconds: float) -> bytes:
+    def refused(
+        self, refusal: Refusal, seconds: float, peer: tuple[str, int] | None = None
+    ) -> bytes:
         """Return the whole answer to what never became a request, noted as the others are."""
         request_id = _new_id()
         status, headers, body = _parts(refusal)
         headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
-        self._note(request_id, UNMATCHED, "none", status, seconds, 0)
+        self._note(request_id, UNMATCHED, "none", status, seconds, 0, self._client(peer))
         return _head(status, headers) + b"\r\n\r\n" + body
 
     def _admit(self, scope: Scope, headers: _Headers) -> None:
@@ -234,10 +232,9 @@ class Gate:
         if not out.is_begun:  # else half an answer is on its way, and the server cuts it off
             await out.refuse(error)
 
-    def _client(self, scope: Scope) -> str:
+    def _client(self, peer: tuple[str, int] | None) -> str:
         """Return who asks, for the log; "" where that is not to be kept."""
-        kept = self.settings.client_address and scope["client"]
-        return client_of(scope["client"][0]) if kept else ""
+        return client_of(peer[0]) if peer and self.settings.client_address else ""
 
     def _note(
         self,

@@ -14,16 +14,19 @@ _TYPES = {
     "html": "text/html; charset=utf-8",
     "jpg": "image/jpeg",
     "js": "text/javascript; charset=utf-8",
+    "md": "text/plain; charset=utf-8",
     "png": "image/png",
     "svg": "image/svg+xml",
 }
 _PATHS = {"index.html": "/", "docs.html": "/docs"}
 # A copy may be kept but is asked about each time, so that a new version is seen at once.
 _CACHE = "no-cache"
+# Told in the page: to find out by a request would be an error in the browser's console.
+_TOKEN_NEEDED = b'<meta name="token-needed" content="%s">'
 
 
-def page_routes() -> list[Route]:
-    """Return a route for each file of the page, GET and HEAD.
+def page_routes(*, token_needed: bool) -> list[Route]:
+    """Return a route for each file of the page, GET and HEAD; the page asks for a token if needed.
 
     Raises:
         FmnistError: the page is not installed.
@@ -38,7 +41,10 @@ def page_routes() -> list[Route]:
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind:
             path = _PATHS.get(file.name, f"/page/{file.name}")
-            routes.append(_route(path, file.read_bytes(), kind))
+            content = file.read_bytes()
+            if token_needed:
+                content = content.replace(_TOKEN_NEEDED % b"no", _TOKEN_NEEDED % b"yes")
+            routes.append(_route(path, content, kind))
     return routes
 
 

@@ -12,17 +12,17 @@ _REFUSED = {404: "There is no such model or version.", **REASONS}
 
 def openapi_paths() -> _Part:
     """Return the protocol's paths, for `paths` of an OpenAPI document."""
-    health = {"/v2/health/live": ("live",), "/v2/health/ready": ("live", "ready")}
+    ready = _readiness("Whether requests are answered", _flags("live", "ready"), 503)
     paths: _Part = {
-        path: {"get": _operation(f"Whether the server is {says[-1]}", _flags(*says), 503)}
-        for path, says in health.items()
+        "/v2/health/live": {"get": _operation("Whether the server is live", _flags("live"), 503)},
+        "/v2/health/ready": {"get": ready},
     }
     paths["/v2"] = {"get": _operation("What answers, and its extensions", _SERVER, 401)}
     for path, parameters in _MODEL_PATHS.items():
         told: _Part = {"parameters": parameters}
         paths[path] = told | {"get": _operation("What a model takes and gives", _MODEL, 401, 404)}
         flag = _object(name=_STRING, ready=_FLAG)
-        ready = _operation("Whether a model is ready", flag, 401, 404, 503)
+        ready = _readiness("Whether a model is ready", flag, 401, 404, 503)
         paths[f"{path}/ready"] = told | {"get": ready}
         paths[f"{path}/infer"] = told | {"post": _infer()}
     return paths
@@ -40,6 +40,13 @@ def _operation(summary: str, schema: _Part, *refused: int) -> _Part:
         "summary": summary,
         "responses": {str(status): answer for status, answer in answers.items()},
     }
+
+
+def _readiness(summary: str, schema: _Part, *refused: int) -> _Part:
+    operation = _operation(summary, schema, *refused)
+    unready = _object("error", error=_STRING, ready=_FLAG)
+    operation["responses"]["503"]["content"] = _json(unready)
+    return operation
 
 
 def _infer() -> _Part:

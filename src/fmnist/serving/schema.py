@@ -72,6 +72,8 @@ class Limits(BaseModel):
     files: int = Field(description="pictures in one request")
     body_bytes: int = Field(description="of a request, before and after decompression")
     pixels: int = Field(description="of one picture")
+    images: int = Field(description="28x28, in one request of the Open Inference Protocol")
+    deadline_seconds: float = Field(description="from a whole request to its answer")
 
 
 class Model(BaseModel):

@@ -11,6 +11,10 @@ const IN_OTHER_WORDS = {
   504: "the server took too long; try again later",
 };
 
+/** Tell whether the server needs a token, as it wrote into the page, and none is there yet. */
+export const tokenLacks = () =>
+  document.querySelector("meta[name=token-needed]")?.content === "yes" && !sessionStorage.getItem("token");
+
 /** Why there is no answer. `again`: it may be worth another try; `token`: none was given. */
 export class Trouble extends Error {
   constructor(message, { again = false, token = false } = {}) {
@@ -60,6 +64,7 @@ const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
 /** Return the JSON at `url`, however often it has to be asked for. */
 async function knock(url, options = {}, wait = () => {}) {
   for (let tries = 1; ; tries++) {
+    if (tokenLacks()) await newToken(null); // a refusal would be an error in the console
     const token = sessionStorage.getItem("token");
     const response = await reach(url, options, token);
     if (response.ok) return JSON.parse(response.text);

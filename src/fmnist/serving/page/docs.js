@@ -1,5 +1,8 @@
-// The examples name this server, and can be copied.
+// The examples name this server, and can be copied; the limits are those that it has.
 
+import { meetServer, server, tokenLacks } from "/page/ask.js";
+
+const UNITS = { body_bytes: 2 ** 20, pixels: 1e6 };
 const live = document.getElementById("live");
 
 for (const code of document.querySelectorAll("pre code[data-run]")) {
@@ -7,6 +10,18 @@ for (const code of document.querySelectorAll("pre code[data-run]")) {
     .replaceAll("http://127.0.0.1:8000", location.origin)
     .replaceAll("127.0.0.1:8000", location.host);
   if (navigator.clipboard) addCopy(code); // there on https and localhost only
+}
+
+if (!tokenLacks()) meetServer().then(showLimits, () => {}); // without an answer the defaults stay, and say so
+
+function showLimits() {
+  const places = [...document.querySelectorAll("[data-limit]")];
+  if (places.some(({ dataset: { limit } }) => !(limit in server.limits))) return;
+  for (const place of places) {
+    const { limit } = place.dataset;
+    place.textContent = (server.limits[limit] / (UNITS[limit] ?? 1)).toLocaleString("en", { maximumSignificantDigits: 3 });
+  }
+  document.getElementById("whose-limits").textContent = "As this server is set";
 }
 
 function addCopy(code) {

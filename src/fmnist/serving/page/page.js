@@ -1,7 +1,7 @@
 // The page: pictures come in by drop, paste, choice, camera or sample, and are asked about in turn.
 
 import { meetServer, server } from "/page/ask.js";
-import { Card, save } from "/page/card.js";
+import { Card, announce, saveCsv, saveJson } from "/page/card.js";
 
 const AT_ONCE = 2; // requests
 const MOST = 100; // pictures that are taken at a time
@@ -48,16 +48,21 @@ async function attend(card) {
   running -= 1;
   showServer(); // a token may have come with this picture
   if (card.trouble?.token) waiting.splice(0).forEach((other) => other.fail(card.trouble));
-  if (!running && !waiting.length) announce();
+  if (!running && !waiting.length) announceBatch();
   work();
 }
 
-function announce() {
+function announceBatch() {
   const there = batch.filter((card) => cards.has(card.element));
-  if (there.length < 2) return there.forEach((card) => { at("live").textContent = card.sentence; });
-  const failed = there.filter((card) => card.trouble).length;
-  const named = there.filter((card) => card.answer?.accepted && !card.trouble).length;
-  at("live").textContent = `${there.length} pictures: ${named} named, ${there.length - named - failed} not sure, ${failed} without an answer`;
+  if (there.length) announce(there.length > 1 ? summary(there) : there[0].sentence);
+}
+
+/** Say how many of the answered cards came to what: "3 pictures: 2 named, 1 not sure". */
+function summary(answered) {
+  const counts = ["named", "not sure", "not readable", "without an answer"]
+    .map((outcome) => [answered.filter((card) => card.outcome === outcome).length, outcome]);
+  const parts = counts.filter(([count]) => count).map((part) => part.join(" "));
+  return `${answered.length} pictures: ${parts.join(", ")}`;
 }
 
 function showState() {
@@ -65,6 +70,9 @@ function showState() {
   at("progress").hidden = !busy;
   at("progress").firstElementChild.value = done / (batch.length || 1);
   at("progress").lastElementChild.textContent = `${done} of ${batch.length}`;
+  const all = [...cards.values()];
+  at("sum").hidden = all.length < 2 || !all.every((card) => card.done);
+  at("sum").textContent = at("sum").hidden ? "" : summary(all);
   at("all").hidden = cards.size < 2;
   at("another").hidden = !cards.size;
   at("answers").className = ["none", "one"][cards.size] ?? "several";
@@ -73,6 +81,7 @@ function showState() {
 function remove(card) {
   const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
   discard(card);
+  announce(`${card.file.name} removed`);
   (next?.querySelector("h3") ?? at("choose")).focus();
 }
 
@@ -87,7 +96,7 @@ function discard(card) {
 function tell(words) {
   at("say").textContent = words;
   at("say").hidden = !words;
-  if (words) at("live").textContent = words;
+  if (words) announce(words);
 }
 
 function showServer() {
@@ -98,8 +107,10 @@ function showServer() {
 /** Scroll to `place` if little of `card` would be seen. */
 function bringIntoView(card, place) {
   const { top } = card.getBoundingClientRect();
-  if (top < 0 || top > 0.35 * innerHeight) place.scrollIntoView({ behavior: calm.matches ? "instant" : "smooth" });
+  if (top < 0 || top > 0.35 * innerHeight) goTo(place);
 }
+
+const goTo = (place) => place.scrollIntoView({ behavior: calm.matches ? "instant" : "smooth" });
 
 async function takeSample(name) {
   const response = await fetch(`/page/sample-${name}.jpg`).catch(() => null);
@@ -107,7 +118,11 @@ async function takeSample(name) {
   take([new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" })]);
 }
 
-for (const [button, field] of [["choose", "files"], ["another", "files"], ["photograph", "camera"]]) {
+at("another").addEventListener("click", () => {
+  at("choose").focus({ preventScroll: true });
+  goTo(at("give"));
+});
+for (const [button, field] of [["choose", "files"], ["photograph", "camera"]]) {
   at(button).addEventListener("click", () => at(field).click());
 }
 for (const field of [at("files"), at("camera")]) {
@@ -117,11 +132,19 @@ at("samples").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) takeSample(button.dataset.sample);
 });
-at("clear").addEventListener("click", () => { [...cards.values()].forEach(discard); at("choose").focus(); });
-at("save-all").addEventListener("click", () => {
-  const done = [...at("cards").children].map((element) => cards.get(element)).filter((card) => card.done);
-  save({ predictions: done.map((card) => card.json) }, "answers.json");
+at("clear").addEventListener("click", () => {
+  [...cards.values()].forEach(discard);
+  announce("All removed");
+  at("choose").focus();
 });
+at("save-all").addEventListener("click", () => saveJson({ predictions: answers() }, "answers.json"));
+at("save-csv").addEventListener("click", () => saveCsv(answers(), "answers.csv"));
+
+/** The answers that are there, in the order of the page. */
+function answers() {
+  const shown = [...at("cards").children].map((element) => cards.get(element));
+  return shown.filter((card) => card.done).map((card) => card.json);
+}
 
 const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
 addEventListener("dragover", (event) => {

@@ -1,0 +1,157 @@
+"""The protocol under load: each its own answer, none mixed up, none hurt by another."""
+
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from fmnist.classifier import Classifier, load_classifier
+from fmnist.serving.protocol import HEADER_LENGTH
+from fmnist.serving.settings import Settings
+from servers import FACTS, Server, client, fake_classifier
+from v2 import (
+    INFER,
+    INFER_PHOTOS,
+    ONE,
+    Pixels,
+    binary,
+    check_refused,
+    image_of,
+    outputs_of,
+    photos,
+    told,
+    wait_until,
+)
+
+
+def test_1000_requests_at_once_have_each_their_own_answer(server: Server) -> None:
+    """Single images with ids, half in binary and half in JSON; not one bit is another."""
+    images = np.random.default_rng(1).integers(0, 256, (1000, 28, 28), np.uint8)
+    classifier = load_classifier(threads=1)
+    logits = classifier.logits(images)
+    probabilities = classifier.probabilities(images).astype(np.float32)
+    local = threading.local()
+
+    def ask(number: int) -> None:
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+            sessions.append(local.session)
+        image, message = images[number, None], {"id": f"{number}"}
+        if number % 2:
+            request = binary(image, {**message, "parameters": {"binary_data_output": True}})
+        else:
+            request = {"json": {"inputs": [told(image)], **message}}
+        response = local.session.post(server.url + INFER, timeout=60, **request)
+        outputs = outputs_of(response)
+        length = response.headers.get(HEADER_LENGTH, len(response.content))
+        assert json.loads(response.content[: int(length)])["id"] == str(number)
+        np.testing.assert_array_equal(outputs["logits"][0], logits[number])
+        np.testing.assert_array_equal(outputs["probabilities"][0], probabilities[number])
+
+    sessions: list[requests.Session] = []
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(ask, range(1000)))
+    for session in sessions:
+        session.close()
+
+
+def test_a_full_queue_is_refused_at_once_and_exactly_what_is_over() -> None:
+    """Triton's L0_model_queue: 8 images are in hand, 8 requests may wait, and 10 come."""
+    in_hand, gate = threading.Event(), threading.Event()
+
+    def ask_network(images: Pixels) -> NDArray[np.float32]:
+        in_hand.set()
+        assert gate.wait(20)
+        return fake_classifier().logits(images)
+
+    def ask(number: int) -> requests.Response:
+        return requests.post(busy.url + INFER, timeout=30, **binary(image_of(number)))
+
+    with (
+        client(Settings(waiting_tensors=8), Classifier(ask_network, FACTS)) as busy,
+        ThreadPoolExecutor(11) as threads,
+    ):
+        first = threads.submit(busy.post, INFER, **binary(image_of(1, 8)))
+        assert in_hand.wait(20)
+        asked = [threads.submit(ask, number) for number in range(10)]
+        wait_until(lambda: sum(each.done() for each in asked) == 2)
+        check_refused(busy.post(INFER, data=b"not even read"), 503)
+        gate.set()
+        assert first.result().status_code == 200
+        answers = [each.result() for each in asked]
+    assert sorted(answer.status_code for answer in answers) == [200] * 8 + [503] * 2
+    for number, answer in enumerate(answers):
+        if answer.status_code == 503:
+            check_refused(answer, 503)
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.elapsed.total_seconds() < 0.5
+        else:
+            assert outputs_of(answer)["logits"].argmax() == number
+
+
+def test_an_answer_that_takes_too_long_is_given_up() -> None:
+    with client(Settings(deadline_seconds=0.1), fake_classifier(seconds=0.4)) as slow:
+        check_refused(slow.post(INFER, **binary(ONE)), 504)
+        check_refused(slow.post(INFER_PHOTOS, **photos(*PICTURES)), 504)
+    with client(classifier=fake_classifier(seconds=0.4)) as slow:
+        hurried = {"parameters": {"timeout": 100_000}}
+        assert "100000 us" in check_refused(slow.post(INFER, **binary(ONE, hurried)), 504)
+        check_refused(slow.post(INFER_PHOTOS, **photos(*PICTURES, message=hurried)), 504)
+        assert slow.post(INFER, **binary(ONE)).status_code == 200
+
+
+def test_a_request_that_makes_the_network_fail_fails_alone() -> None:
+    gate = threading.Event()
+
+    def ask(images: Pixels) -> NDArray[np.float32]:
+        assert gate.wait(10)
+        if (images == 255).all(axis=(1, 2)).any():
+            raise RuntimeError("the network cannot bear white")
+        return np.eye(10, dtype=np.float32)[images[:, 0, 0] // 10]
+
+    white = np.full((1, 28, 28), 255, np.uint8)
+    requests_ = [image_of(1), image_of(2), white, image_of(3), image_of(4)]
+    with client(classifier=Classifier(ask, FACTS)) as asking, ThreadPoolExecutor(5) as threads:
+        sent = [
+            threads.submit(requests.post, asking.url + INFER, timeout=30, **binary(images))
+            for images in requests_
+        ]
+        time.sleep(0.3)
+        gate.set()
+        responses = [each.result() for each in sent]
+    check_refused(responses.pop(2), 500)
+    classes = [outputs_of(response)["logits"].argmax() for response in responses]
+    assert classes == [1, 2, 3, 4]
+
+
+def test_clients_that_leave_while_they_wait_do_no_harm() -> None:
+    in_hand, gate = threading.Event(), threading.Event()
+
+    def ask_network(images: Pixels) -> NDArray[np.float32]:
+        in_hand.set()
+        assert gate.wait(20)
+        return fake_classifier().logits(images)
+
+    with (
+        client(classifier=Classifier(ask_network, FACTS)) as asking,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        sent = [threads.submit(asking.post, INFER, **binary(image_of(1)))]
+        assert in_hand.wait(20)
+        for number in range(8):
+            left = http.client.HTTPConnection("127.0.0.1", asking.port)
+            left.request("POST", INFER, image_of(number).tobytes(), {HEADER_LENGTH: "0"})
+            left.close()
+            if number % 3 == 0:
+                post = requests.post
+                sent.append(threads.submit(post, asking.url + INFER, **binary(image_of(number))))
+        time.sleep(0.1)
+        gate.set()
+        classes = [outputs_of(each.result())["logits"].argmax() for each in sent]
+        assert classes == [1, 0, 3, 6]
+        assert outputs_of(asking.post(INFER, **binary(image_of(9))))["logits"].argmax() == 9
