@@ -91,6 +91,13 @@ def strings(content: bytes) -> list[str]:
 ONE = image_of(1)
 
 
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "png")
@@ -130,6 +137,9 @@ def photos(*files: bytes, message: dict[str, Any] | None = None) -> dict[str, An
 def photos_in_json(*texts: Any) -> dict[str, Any]:
     tensor = {"name": "photos", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}
     return {"json": {"inputs": [tensor]}}
+
+
+PICTURES = [picture_of(index) for index in (2, 9, 0)]
 
 
 def wait_until(done: Callable[[], bool]) -> None:

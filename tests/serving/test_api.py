@@ -476,7 +476,13 @@ def test_about_says_what_answers_and_what_it_takes() -> None:
         "precision": None,
         "temperature": 2.0,
     }
-    assert answer["limits"] == {"files": 5, "body_bytes": 2**20, "pixels": 10**6}
+    assert answer["limits"] == {
+        "files": 5,
+        "images": 256,
+        "body_bytes": 2**20,
+        "pixels": 10**6,
+        "deadline_seconds": 10.0,
+    }
     assert answer["token_needed"] is False
 
 

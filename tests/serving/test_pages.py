@@ -26,6 +26,7 @@ TYPES = {
     "/page/favicon.svg": "image/svg+xml",
     "/page/sample-coat.jpg": "image/jpeg",
     "/page/example-image.png": "image/png",
+    "/page/SAMPLES.md": "text/plain; charset=utf-8",
 }
 
 
@@ -50,7 +51,7 @@ def test_a_server_without_its_page_does_not_start(
     (tmp_path / "page/index.html").touch()
     monkeypatch.setattr(pages, "files", lambda package: tmp_path)
     with pytest.raises(FmnistError, match=r"no docs\.html: install fmnist again"):
-        pages.page_routes()
+        pages.page_routes(token_needed=False)
 
 
 def test_the_page_is_the_file_and_head_has_no_body(server: Server) -> None:
@@ -64,7 +65,7 @@ def test_the_page_is_the_file_and_head_has_no_body(server: Server) -> None:
     "path",
     [
         *("/page", "/page/", "/page/x", "/page/index.html", "/page/__init__.py"),
-        *("/page/SAMPLES.md", "/page/..%2fpages.py", "/page//etc/passwd", "/docs/"),
+        *("/page/..%2fpages.py", "/page//etc/passwd", "/docs/"),
     ],
 )
 def test_nothing_else_is_handed_out(server: Server, path: str) -> None:
@@ -109,7 +110,9 @@ def test_how_often_it_is_right_is_what_was_measured(server: Server) -> None:
     recalls = sorted((each["recall"], each["name"]) for each in real["classes"])
     assert {name for recall, name in recalls if recall < 0.5} == {"Coat", "Ankle boot", "Pullover"}
     assert {name for _, name in recalls[-3:]} == {"T-shirt/top", "Sandal", "Sneaker"}
-    assert '<a href="/docs#accuracy">' in server.get("/").text
+    page = server.get("/").text
+    assert '<a href="/docs#accuracy">' in page
+    assert f"about {10 * real['accuracy']['value']:.0f} in 10 have the right class first" in page
 
 
 def _share(measured: dict[str, float]) -> str:
@@ -160,9 +163,21 @@ def test_examples_with_curl_are_true(server: Server, tmp_path: Path) -> None:
 
 def test_the_page_tells_the_limits_that_the_server_has(server: Server, tmp_path: Path) -> None:
     limits = json.loads(run_example("about", tmp_path, server))["limits"]
-    told = " ".join((PAGE / "docs.html").read_text().split())
+    told = re.sub("<.*?>", "", (PAGE / "docs.html").read_text())
     assert f"{limits['files']} pictures and {limits['body_bytes'] // 2**20} MB a request" in told
     assert f"{limits['pixels'] // 10**6} million pixels a picture" in told
+    assert f"{limits['images']} images of 28x28" in told
+    assert f"within {limits['deadline_seconds']:.0f} seconds" in told
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_page_knows_whether_a_token_is_needed(
+    server: Server, guarded: tuple[Server, str], path: str
+) -> None:
+    told = '<meta name="token-needed" content="%s">'
+    assert told % "no" in server.get(path).text
+    assert told % "yes" in guarded[0].get(path).text
+    assert server.get(path).headers["etag"] != guarded[0].get(path).headers["etag"]
 
 
 def test_the_example_with_a_token_is_true(guarded: tuple[Server, str], tmp_path: Path) -> None:

@@ -31,12 +31,14 @@ from v2 import (
     INFER,
     INFER_PHOTOS,
     ONE,
+    PICTURES,
     Pixels,
     base64_of,
     binary,
     check_refused,
     encodebytes,
     image_of,
+    nested,
     outputs_of,
     photos,
     photos_in_json,
@@ -307,7 +309,6 @@ def test_a_body_is_no_larger_than_its_images_need(fake: Client) -> None:
 # Photos
 
 
-PICTURES = [picture_of(index) for index in (2, 9, 0)]
 HUGE = png(Image.new("1", (8000, 8000)))  # pixels
 
 

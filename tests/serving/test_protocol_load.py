@@ -18,6 +18,7 @@ from v2 import (
     INFER,
     INFER_PHOTOS,
     ONE,
+    PICTURES,
     Pixels,
     binary,
     check_refused,
@@ -121,7 +122,8 @@ def test_a_request_that_makes_the_network_fail_fails_alone() -> None:
             threads.submit(requests.post, asking.url + INFER, timeout=30, **binary(images))
             for images in requests_
         ]
-        time.sleep(0.3)
+        waiting = 'fmnist_waiting{queue="tensors"} 4.0'
+        wait_until(lambda: waiting in asking.get("/metrics").text)
         gate.set()
         responses = [each.result() for each in sent]
     check_refused(responses.pop(2), 500)

@@ -9,7 +9,7 @@ import pytest
 
 from fmnist.serving.protocol import HEADER_LENGTH
 from servers import Client, Server, client
-from v2 import INFER, ONE, binary, check_refused, image_of, told
+from v2 import INFER, ONE, binary, check_refused, image_of, nested, told
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,6 @@ def test_a_malformed_request_is_refused_and_the_server_lives(
 
 def test_they_are_14() -> None:
     assert len(MALFORMED) == 14
-
-
-def nested(levels: int) -> Any:
-    value: Any = 0
-    for _ in range(levels):
-        value = [value]
-    return value
 
 
 def replaced(**other: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Settings:
     pixels: int = 50_000_000  # of one picture, by its header
     files: int = 16  # pictures in one request
     images: int = 256  # 28x28 images in one request of the protocol
-    waiting_tensors: int = 1024  # requests that wait for the network, each worker
+    waiting_tensors: int = 512  # requests that wait for the network, each worker
     waiting_photos: int = 32  # pictures that wait to be prepared, each worker
     rate: float = 0.0  # requests a second of one client's address, each worker; 0: no limit
     burst: int = 20  # requests that an address may send at once before its rate counts
