@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fmnist.serving import logs
 from fmnist.serving.gate import SECURITY, Gate
 from fmnist.serving.metrics import Metrics
-from fmnist.serving.refusal import Refusal
+from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import MetricsChoice, Settings
 from wire import GET, HOST, POST, passed, sent, served
 
@@ -249,6 +249,23 @@ class TestMetrics:
         passed(gate(client_address=kept))
         passed(gate(client_address=kept, proxies=("127.0.0.1",)), x_forwarded_for="10.0.0.9")
         assert [fields[6] for fields in lines] == (["127.0.0.1", "10.0.0.9"] if kept else [""] * 2)
+
+    def test_log_says_why_a_request_was_refused(self, lines: list[Any]) -> None:
+        async def unread(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 422})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+        passed(gate())
+        passed(gate(), host="evil.example")
+        passed(gate(), origin="http://evil.example", method="POST")
+        passed(gate(token=TOKEN))
+        passed(gate(raising(overloaded("x"))))
+        passed(gate(raising(OSError("x"))))
+        passed(gate(unread))  # what the application says of pictures
+        gate().refused(Refusal(431, "x"), 0.0)
+        assert [fields[7] for fields in lines] == [
+            "", "host", "cross_site", "token", "queue", "fault", "picture", "size",
+        ]  # fmt: skip
 
     def test_log_has_the_size_of_the_body(self, lines: list[Any]) -> None:
         with served(Settings()) as server:

@@ -11,7 +11,8 @@ import pytest
 from fmnist.answers import load_classifier
 from fmnist.classifier import Classifier
 from fmnist.classifier.classifier import SHIPPED
-from fmnist.errors import ModelError, RunError
+from fmnist.errors import MissingExtra, ModelError, RunError
+from fmnist.runs import Run
 from fmnist.serving import identity
 from fmnist.serving.identity import Identity, check_same, load_identified
 
@@ -49,6 +50,27 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         load_identified(tmp_path / "nothing.onnx")
     with pytest.raises(RunError):
         load_identified(tmp_path)
+
+
+def test_a_run_without_what_it_needs_has_a_way_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my run"
+    folder.mkdir()
+
+    def load(*arguments: Any, **options: Any) -> Classifier:
+        raise MissingExtra("torch", "train")
+
+    monkeypatch.setattr(identity, "load_classifier", load)
+    monkeypatch.setattr(identity, "_weights", lambda model: SHIPPED)
+    monkeypatch.setattr(identity, "open_run", Run)
+    with pytest.raises(RunError) as refused:
+        load_identified(folder)
+    assert str(refused.value) == (
+        "torch is not installed; run: pip install 'fmnist[train]'; or, where that is installed, "
+        "make one file of the run and serve the file: "
+        f"fmnist export '{folder}' --format onnx --out 'my run.onnx'"
+    )
 
 
 def test_another_model_than_the_first_workers_is_none() -> None:

@@ -84,6 +84,49 @@ def test_who_asked_is_told_where_it_is_known(file: Path) -> None:
     assert told["client"] == "2001:db8::/64"
 
 
+def test_a_refusal_says_why(file: Path) -> None:
+    logs.request("id", "/api/predict", "POST", 413, 0.001, 0, reason="size")
+    (told,) = lines(file)
+    assert (told["status"], told["reason"]) == (413, "size")
+
+
+def test_of_the_files_of_the_page_only_failures_are_told(file: Path) -> None:
+    for route, status in (("/page/page.js", 200), ("/page/page.js", 304), ("/", 200)):
+        logs.request("id", route, "GET", status, 0.001, 0)
+    logs.request("id", "/page/page.js", "GET", 400, 0.001, 0, reason="host")
+    assert [(each["route"], each["status"]) for each in lines(file)] == [
+        ("/", 200),
+        ("/page/page.js", 400),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_a_person_at_a_terminal_reads_words() -> None:
+    reader, terminal = os.openpty()
+    with logging_to(terminal):
+        logs.request("id", "/api/predict", "POST", 200, 0.0123456, 20_123, "127.0.0.1")
+        logs.request("id", "/api/predict", "P\x1b[2J\n", 413, 0.001, 0, reason="size")
+        logs.event("answering", model="photo", settings={"port": 0})
+        try:
+            raise ValueError("no\x1b such thing")
+        except ValueError:
+            logs.log.exception("error", extra={"fields": {"request_id": "abc"}})
+        logs.flush()
+        told = os.read(reader, 65_536).decode().splitlines()
+    os.close(terminal)
+    os.close(reader)
+    times, words = zip(*(line.split(" ", 1) for line in told[:4]), strict=True)
+    assert words == (
+        "POST /api/predict 200 12 ms",
+        "P\\x1b[2J\\n /api/predict 413 1 ms (size)",
+        "answering  model=photo  settings={'port': 0}",
+        "error: error  request_id=abc",
+    )
+    assert all(time.strptime(each, "%H:%M:%S") for each in times)
+    assert told[4] == "Traceback (most recent call last):"
+    assert told[-1] == "ValueError: no\\x1b such thing"
+
+
 def test_no_line_a_request_where_that_is_not_wanted(file: Path) -> None:
     logs.access.setLevel(logging.WARNING)
     try:

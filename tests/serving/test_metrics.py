@@ -161,5 +161,9 @@ def test_processes_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert value(text, "fmnist_batch_images_sum") == 3 * 4 + 4
     assert value(text, "fmnist_waiting", queue="photos") == 9
     assert value(text, "process_resident_memory_bytes") > 3 * 10_000_000
+    assert b"process_resident_memory_bytes Resident memory size in bytes. Summed over the" in text
+    monkeypatch.delenv(SHARED)
+    began = "process_start_time_seconds"  # a server's, when the parent of its workers did: we
+    assert value(text, began) == value(Metrics().text()[0], began)
     labels = {"name": "photo", "sha256": "ab" * 6, "version": "0.1.0"}
     assert value(text, "fmnist_model_info", **labels) == 1

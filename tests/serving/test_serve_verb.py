@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fmnist.cli import main
+from fmnist.serving import listener
 from fmnist.serving.identity import Identity
 from fmnist.serving.settings import MetricsChoice, Settings
 
@@ -187,6 +188,42 @@ def test_the_address_of_a_server_that_listens_everywhere_can_be_opened_here(serv
 
 
 @pytest.mark.parametrize(
+    ("host", "families", "addresses"),
+    [
+        ("0.0.0.0", {socket.AF_INET: "192.168.1.7"}, ["127.0.0.1", "192.168.1.7"]),
+        ("0.0.0.0", {}, ["127.0.0.1"]),
+        ("::", {socket.AF_INET6: "fd00::7"}, ["[::1]", "[fd00::7]"]),
+        ("127.0.0.1", {socket.AF_INET: "192.168.1.7"}, ["127.0.0.1"]),
+    ],
+)
+def test_the_address_for_other_machines_is_told_too(
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    families: dict[socket.AddressFamily, str],
+    addresses: list[str],
+) -> None:
+    monkeypatch.setattr(listener, "_own_address", lambda family, target: families.get(family))
+    if host == "::" and not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    lines = serve("--host", host, "--insecure").out.splitlines()
+    assert [line.removeprefix("http://").rpartition(":")[0] for line in lines] == addresses
+    assert len({line.rpartition(":")[2] for line in lines}) == 1
+
+
+def test_the_own_address_is_no_loopback() -> None:
+    found = listener._own_address(socket.AF_INET, "127.0.0.1")
+    assert found is None
+
+
+def test_a_server_that_is_open_to_all_says_so(serve: Serve) -> None:
+    warning = "insecure: other machines may ask without a token"
+    assert serve("--host", "0.0.0.0", "--insecure").err.count(warning) == 1
+    for arguments in (["--insecure"], ["--host", "0.0.0.0", "--insecure", "--token", TOKEN]):
+        assert warning not in serve(*arguments).err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: name a secret"),
@@ -238,6 +275,36 @@ def test_bad_usage_exits_2(serve: Serve, arguments: list[str]) -> None:
     done = serve(*arguments)
     assert (done.status, done.out, done.settings) == (2, "", None)
     assert "Usage: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("FMNIST_SERVE_MAXBODY", "FMNIST_SERVE_MAX_BODY"),
+        ("FMNIST_SERVE_TOKENS", "FMNIST_SERVE_TOKEN"),
+        ("FMNIST_SERVE_ALLOWED_HOSTS", "FMNIST_SERVE_ALLOWED_HOST"),
+    ],
+)
+def test_a_variable_that_stands_for_no_option(serve: Serve, variable: str, nearest: str) -> None:
+    done = serve(**{variable: "s3cr3t"})
+    assert (done.status, done.out, done.settings) == (1, "", None)
+    wanted = f"fmnist: {variable} stands for no option; the nearest that does is {nearest}\n"
+    assert done.err == wanted
+    assert serve("--help", **{variable: "5"}).status == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("max-body", "abc"), ("workers", "0"), ("metrics", "some"), ("insecure", "maybe")],
+)
+def test_a_bad_value_is_told_by_where_it_came_from(serve: Serve, option: str, value: str) -> None:
+    variable = "FMNIST_SERVE_" + option.upper().replace("-", "_")
+    done = serve(**{variable: value})
+    assert (done.status, done.settings) == (2, None)
+    assert f"Invalid value for {variable}" in done.err
+    if option != "insecure":
+        done = serve(f"--{option}", value, **{variable: value})
+        assert f"Invalid value for '--{option}'" in done.err
 
 
 def test_a_secret_that_got_lost_on_its_way_does_not_open_the_server(serve: Serve) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,7 +29,7 @@ from fmnist.classifier.onnx_file import (
     read_metadata,
     sealed,
 )
-from servers import STARTS_WITHIN, Server, running, starting
+from servers import ENDS_WITHIN, STARTS_WITHIN, Server, running, starting
 
 TOKEN = "a-secret-that-nobody-may-see"
 INFER = "/v2/models/fmnist/infer"
@@ -299,12 +300,35 @@ def test_each_step_of_its_life_is_logged_and_no_secret() -> None:
     life = [each["event"] for each in told if each not in asked]
     assert life == ["answering", "stopping", "stopped"]
     assert [each["status"] for each in asked] == [200, 401, 401, 401]
+    assert [each.get("reason") for each in asked] == [None, "token", "token", "token"]
     assert {each["client"] for each in asked} == {"127.0.0.1"}
     begun = told[0]
     assert len(begun["sha256"]) == 12
     assert begun["settings"] == {"port": 0, "tokens": 1}
     assert TOKEN not in printed
     assert "wrong" not in printed
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_at_a_terminal_it_talks_to_a_person() -> None:
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-m", "fmnist", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().strip()
+            assert requests.get(f"{url}/none", timeout=30).status_code == 404
+            process.send_signal(signal.SIGINT)
+            assert process.wait(ENDS_WITHIN) == 0
+        finally:
+            process.kill()
+    told = os.read(reader, 65_536).decode().splitlines()
+    os.close(terminal)
+    os.close(reader)
+    assert told[0] == "Ctrl-C ends it; log lines follow"
+    words = [line.split()[1] for line in told[1:]]
+    assert words == ["answering", "GET", "stopping", "stopped"]
+    assert re.fullmatch(r"[\d:]{8} GET unmatched 404 \d+ ms \(route\)", told[2])
 
 
 def test_without_an_access_log_only_its_life_is_logged() -> None:

@@ -25,7 +25,7 @@ from fmnist.cli.leaderboard import leaderboard
 from fmnist.cli.predict import predict
 from fmnist.cli.recipes import recipes
 from fmnist.cli.report import report
-from fmnist.cli.serve import serve
+from fmnist.cli.serve import ServeCommand, serve
 from fmnist.cli.train import train
 from fmnist.errors import FmnistError, Stopped, missing_extra
 
@@ -53,7 +53,7 @@ VERBS = (
     doctor,
 )
 for verb in VERBS:
-    app.command()(verb)
+    app.command(cls=ServeCommand if verb is serve else None)(verb)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,19 +1,23 @@
 """The verb `serve`."""
 
 import contextlib
+import difflib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from fmnist import console
 from fmnist.cli.options import Json
-from fmnist.serving.settings import MetricsChoice, Settings
+from fmnist.errors import RunError
+from fmnist.serving.settings import MetricsChoice, Settings, is_loopback
 
 if TYPE_CHECKING:
     from fmnist.serving.identity import Identity
@@ -54,7 +58,8 @@ def _seconds(name: str, help: str) -> Any:
 
 MODEL = typer.Argument(
     metavar="[RUN|FILE.onnx]",
-    help="Serve this, not the classifier that comes with fmnist.",
+    help="Serve this, not the classifier that comes with fmnist. A run needs what trained it; "
+    "`fmnist export RUN --format onnx` makes a file of it that needs no more.",
     show_default=False,
 )
 HOST = _server("--host", "Address to listen on; 0.0.0.0: all of this machine.")
@@ -86,6 +91,38 @@ PROXY = _access(
 METRICS = _access("--metrics", "Who may read /metrics: those with the token, all, or nobody.")
 WAITING = "Requests that wait for the network; others are told to come back."
 RATE = "Requests a second from one address; 0: any number."
+
+
+class ServeCommand(TyperCommand):
+    """The verb, which tells what is wrong in the environment by the names that stand there."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take arguments and variables; raise RunError for a variable that means nothing."""
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            _name_variable(ctx, error)
+            raise
+        _refuse_unknown({str(option.envvar) for option in self.params if option.envvar})
+        return rest
+
+
+def _name_variable(context: Any, error: typer.BadParameter) -> None:
+    """Have an error name the variable, where a bad value came from there and not from an option."""
+    option = error.param
+    if option is None or option.name is None or not option.envvar:
+        return
+    source = context.get_parameter_source(option.name)
+    if source is not None and source.name == "ENVIRONMENT":
+        error.param_hint = str(option.envvar)
+
+
+def _refuse_unknown(known: set[str]) -> None:
+    """Raise RunError for a variable of ours that stands for no option: a slip of the pen, often."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            alike = difflib.get_close_matches(name, known, 1, cutoff=0.0)
+            raise RunError(f"{name} stands for no option; the nearest that does is {alike[0]}")
 
 
 # The parameters have the names of the settings.
@@ -211,11 +248,13 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 def _announcer(settings: Settings, listener: socket.socket, as_json: bool) -> "Announce":
     """Return what prints where the server answers."""
-    from fmnist.serving.listener import url_of
+    from fmnist.serving.listener import url_elsewhere, url_of
 
-    url, port = url_of(settings, listener), listener.getsockname()[1]
+    url, elsewhere = url_of(settings, listener), url_elsewhere(settings, listener)
+    port = listener.getsockname()[1]
 
     def announce(identity: "Identity") -> None:
+        _warn_of_insecure(settings)
         told = {
             "url": url,
             "host": settings.host,
@@ -228,6 +267,16 @@ def _announcer(settings: Settings, listener: socket.socket, as_json: bool) -> "A
             if as_json:
                 console.print_json(told)
             else:
-                print(url, flush=True)
+                print("\n".join(filter(None, [url, elsewhere])), flush=True)
+            if sys.stderr is not None and sys.stderr.isatty():
+                print("Ctrl-C ends it; log lines follow", file=sys.stderr, flush=True)
 
     return announce
+
+
+def _warn_of_insecure(settings: Settings) -> None:
+    if settings.tokens or is_loopback(settings.host):
+        return
+    from fmnist.serving.logs import log
+
+    log.warning("insecure: other machines may ask without a token")

@@ -74,6 +74,7 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
             415,
             "the body's Content-Encoding is not known; send gzip, deflate or none",
             {"Accept-Encoding": "gzip, deflate"},
+            "malformed",
         )
     body = await _received(scope, receive, limit)
     return await _unpacked(scope[PASSAGE], body, coding, limit)

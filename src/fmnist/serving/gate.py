@@ -22,7 +22,7 @@ from fmnist.serving.hosts import Hosts, is_cross_site
 from fmnist.serving.metrics import CLIENT_GONE, Metrics
 from fmnist.serving.passage import PASSAGE, Passage
 from fmnist.serving.rates import Rates, client_of, unmapped
-from fmnist.serving.refusal import Refusal, overloaded
+from fmnist.serving.refusal import REASONS, Refusal, overloaded
 from fmnist.serving.settings import MetricsChoice, Settings
 
 NETWORK = "/v2/models/{model}/infer"  # the route of what asks the network
@@ -125,7 +125,9 @@ class Gate:
         route = getattr(inner.get("route"), "path", UNMATCHED)
         seconds = time.perf_counter() - began
         method, client = scope["method"], self._client(scope["client"])
-        self._note(out.request_id, route, method, out.status, seconds, passage.bytes_in, client)
+        self._note(
+            out.request_id, route, method, out.status, seconds, passage.bytes_in, client, out.reason
+        )
 
     def turn_away(self, scope: Scope, headers: _Headers) -> bytes | None:
         """Return the whole answer to a request that would find the network's queue full.
@@ -160,7 +162,8 @@ class Gate:
         request_id = _new_id()
         status, headers, body = _parts(refusal)
         headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
-        self._note(request_id, UNMATCHED, "none", status, seconds, 0, self._client(peer))
+        client = self._client(peer)
+        self._note(request_id, UNMATCHED, "none", status, seconds, 0, client, refusal.reason)
         return _head(status, headers) + b"\r\n\r\n" + body
 
     def _admit(self, scope: Scope, headers: _Headers) -> None:
@@ -187,7 +190,9 @@ class Gate:
             return
         if not self._hosts.accept(host):
             raise Refusal(
-                400, "this Host is not answered; ask by address, or start with --allowed-host NAME"
+                400,
+                "this Host is not answered; ask by address, or start with --allowed-host NAME",
+                reason="host",
             )
         if scope["method"] != "GET" and is_cross_site(
             host, headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -219,8 +224,9 @@ class Gate:
         if passage.gone:
             out.status = CLIENT_GONE
         elif not out.is_begun:
+            again = {"Retry-After": "1"}
             await out.refuse(
-                Refusal(503, "the server stops; try again in a second", {"Retry-After": "1"})
+                Refusal(503, "the server stops; try again in a second", again, "stopping")
             )
 
     async def _refuse(self, error: Exception, out: "_Out") -> None:
@@ -244,11 +250,13 @@ class Gate:
         status: int,
         seconds: float,
         bytes_in: int,
-        client: str = "",
+        client: str,
+        reason: str,
     ) -> None:
         self.metrics.request(route, method, status, seconds)
         if self.settings.access_log:
-            logs.request(request_id, route, method, status, seconds, bytes_in, client)
+            why = reason or REASONS.get(status, "")  # of pictures, the application tells
+            logs.request(request_id, route, method, status, seconds, bytes_in, client, why)
 
 
 class _Out:
@@ -258,7 +266,7 @@ class _Out:
     may fail, and its client be told so.
     """
 
-    __slots__ = ("_guarded", "_send", "_start", "is_begun", "request_id", "status")
+    __slots__ = ("_guarded", "_send", "_start", "is_begun", "reason", "request_id", "status")
 
     def __init__(self, send: Send, request_id: str, guarded: bool) -> None:
         self._send = send
@@ -266,6 +274,7 @@ class _Out:
         self._start: Message | None = None
         self.request_id = request_id
         self.status = 0  # not yet
+        self.reason = ""  # why it was refused
         self.is_begun = False
 
     async def send(self, message: Message) -> None:
@@ -280,6 +289,7 @@ class _Out:
 
     async def refuse(self, refusal: Refusal) -> None:
         """Send the answer of a refusal."""
+        self.reason = refusal.reason
         status, headers, body = _parts(refusal)
         await self._begin(status, headers)
         await self._send({"type": "http.response.body", "body": body})

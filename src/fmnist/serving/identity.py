@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from fmnist.answers import load_classifier
 from fmnist.classifier import Classifier
 from fmnist.classifier.classifier import SHIPPED
-from fmnist.errors import ModelError
+from fmnist.errors import FmnistError, MissingExtra, ModelError, RunError
 from fmnist.runs import open_run
 
 
@@ -24,16 +25,30 @@ class Identity(NamedTuple):
 def load_identified(model: Path | None) -> tuple[Classifier, Identity]:
     """Return the classifier of a run or .onnx file, None: the one that came with us, and which.
 
-    Raises ModelError, RunError and MissingExtra where it cannot be loaded, ModelError also where
-    its file was written to meanwhile: then nobody could say what was loaded.
+    Raises ModelError and RunError where it cannot be loaded (a run without PyTorch, too),
+    ModelError also where its file was written to meanwhile: nobody could say what was loaded.
     """
     weights = _weights(model)
     before = _sha256(weights)
-    classifier = load_classifier(model, threads=1)
+    try:
+        classifier = load_classifier(model, threads=1)
+    except MissingExtra as error:
+        raise _or_exported(error, model) from error
     if _sha256(weights) != before:
         raise ModelError(f"{weights} changed while it was loaded; start again when it is whole")
     recipe = classifier.facts.get("recipe", {}).get("name", "")
     return classifier, Identity(recipe, before, metadata.version("fmnist"))
+
+
+def _or_exported(error: MissingExtra, model: Path | None) -> FmnistError:
+    """Return an error that names the way around what a run needs: one file of it."""
+    if model is None or not os.path.isdir(model):
+        return error
+    run, file = open_run(model), shlex.quote(f"{model.resolve().name}.onnx")
+    return RunError(
+        f"{error}; or, where that is installed, make one file of the run and serve the file: "
+        f"fmnist export {run.argument} --format onnx --out {file}"
+    )
 
 
 def _weights(model: Path | None) -> Path:

@@ -34,6 +34,34 @@ def open_listener(settings: Settings) -> socket.socket:
         raise RunError(f"{where}: {reason}") from error
 
 
+def url_elsewhere(settings: Settings, listener: socket.socket) -> str | None:
+    """Return the address that other machines open of a server that listens everywhere, else None.
+
+    It is that of the interface by which this machine would ask the internet. None without one.
+    """
+    port = listener.getsockname()[1]
+    if settings.host == "0.0.0.0" or (settings.host == "::" and socket.has_dualstack_ipv6()):
+        address = _own_address(socket.AF_INET, "192.0.2.1")  # for documentation: RFC 5737
+        if address is not None:
+            return f"http://{address}:{port}"
+    if settings.host == "::":
+        address = _own_address(socket.AF_INET6, "2001:db8::1")  # the same: RFC 3849
+        if address is not None:
+            return f"http://[{address}]:{port}"
+    return None
+
+
+def _own_address(family: socket.AddressFamily, target: str) -> str | None:
+    """Return the address from which this machine would send to another; nothing is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return None
+    return None if ipaddress.ip_address(address.partition("%")[0]).is_loopback else address
+
+
 def url_of(settings: Settings, listener: socket.socket) -> str:
     """Return the address to open on this machine; for one that listens everywhere, the loopback."""
     host, port = settings.host, listener.getsockname()[1]

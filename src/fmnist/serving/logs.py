@@ -1,7 +1,7 @@
-"""Log lines: one JSON object each, on stderr.
+"""Log lines on stderr: one JSON object each, or, where that is a terminal, a few words.
 
 A thread of its own writes them: a terminal that is stopped or a pipe that nobody empties delays no
-request, and what cannot be written is dropped. JSON escapes what would end a line or move a cursor.
+request, and what cannot be written is dropped. What would end a line or move a cursor is escaped.
 """
 
 import contextlib
@@ -14,24 +14,28 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 WAITING = 20_000  # lines; about 5 MB
 CHUNK = 4096  # bytes that a pipe takes whole, so that two workers' lines do not mix (PIPE_BUF)
 PAUSE = 0.02  # seconds in which lines gather, so that a busy server writes many at once
 FLUSH_SECONDS = 1.0  # that the end of a server waits for its last lines
+PAGE = "/page/"  # begins the routes of the page's files
 
 log = logging.getLogger("fmnist.serving")
 access = logging.getLogger("fmnist.serving.access")
 
 
 def configure() -> None:
-    """Send what this process logs to stderr as JSON: fmnist from info on, others from warning."""
+    """Send what this process logs to stderr: fmnist from info on, others from warning."""
     for name in ("fmnist", "uvicorn"):
         logging.getLogger(name).handlers.clear()
     logging.getLogger("fmnist").setLevel(logging.INFO)
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
-    root.handlers[:] = [JsonHandler(_stderr())]
+    descriptor = _stderr()
+    seen = descriptor is not None and os.isatty(descriptor)
+    root.handlers[:] = [TerminalHandler(descriptor) if seen else JsonHandler(descriptor)]
     logging.captureWarnings(True)
     # Looked up for each record, and in no line of ours.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -48,6 +52,19 @@ def event(name: str, **fields: object) -> None:
     log.info(name, extra={"fields": fields})
 
 
+class Answered(NamedTuple):
+    """An answered request, as `request` takes it."""
+
+    request_id: str
+    route: str
+    method: str
+    status: int
+    seconds: float
+    bytes_in: int
+    client: str
+    reason: str
+
+
 def request(
     request_id: str,
     route: str,
@@ -56,28 +73,32 @@ def request(
     seconds: float,
     bytes_in: int,
     client: str = "",
+    reason: str = "",
 ) -> None:
     """Log an answered request; `route` is a template of ours, never a path as asked for.
 
-    `request_id` needs no escape in JSON. `client` is who asked, "" where that is not to be kept.
+    `request_id` needs no escape in JSON. `client` is who asked, "" where that is not to be kept;
+    `reason` says why it was refused, in a word of ours. Of the page's files, of which each visit
+    fetches a dozen, only failures are logged.
     """
-    if not access.isEnabledFor(logging.INFO):
+    if not access.isEnabledFor(logging.INFO) or (route.startswith(PAGE) and status < 400):
         return
     # A LogRecord and an encoder would take four times as long, once a request.
+    answered = Answered(request_id, route, method, status, seconds, bytes_in, client, reason)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, JsonHandler):
-            who = f', "client": {_quoted(client)}' if client else ""
-            handler.write(
-                f'{{"time": "{handler.clock.text(time.time())}", "level": "info", '
-                f'"event": "request", "request_id": "{request_id}", "route": {_quoted(route)}, '
-                f'"method": {_quoted(method)}, "status": {status}, '
-                f'"milliseconds": {1000 * seconds:.2f}, "bytes_in": {bytes_in}{who}}}'
-            )
+            handler.write(handler.line_of(answered))
 
 
 @functools.lru_cache(4096)
 def _quoted(text: str) -> str:
     return json.dumps(text)
+
+
+@functools.lru_cache(4096)
+def _shown(text: str) -> str:
+    """Return text in printable ASCII, the rest as escapes."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
 
 
 class Clock:
@@ -117,18 +138,51 @@ class JsonFormatter(logging.Formatter):
         return self._encode(content)
 
 
+class TerminalFormatter(logging.Formatter):
+    """Makes a record a few words: the time here, what happened, and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or with a traceback the lines, without the last end."""
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        fields = getattr(record, "fields", {}).items()
+        told = [record.getMessage(), *(f"{name}={value}" for name, value in fields)]
+        lines = [f"{_local_time(record.created)} {level}{'  '.join(told)}"]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).splitlines()
+        return "\n".join(map(_shown, lines))
+
+
+def _local_time(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
 class JsonHandler(logging.Handler):
     """Writes records to a file descriptor as lines, in a thread; None: nowhere."""
 
+    formatter_type: type[logging.Formatter] = JsonFormatter
+
     def __init__(self, descriptor: int | None) -> None:
         super().__init__()
-        self.setFormatter(JsonFormatter())
+        self.setFormatter(self.formatter_type())
         self.clock = Clock()
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         self._lost = 0
         if descriptor is not None:
             threading.Thread(target=self._write_all, name="fmnist-log", daemon=True).start()
+
+    def line_of(self, answered: Answered) -> str:
+        """Return the line of a request."""
+        client, reason = answered.client, answered.reason
+        who = f', "client": {_quoted(client)}' if client else ""
+        why = f', "reason": {_quoted(reason)}' if reason else ""
+        return (
+            f'{{"time": "{self.clock.text(time.time())}", "level": "info", '
+            f'"event": "request", "request_id": "{answered.request_id}", '
+            f'"route": {_quoted(answered.route)}, "method": {_quoted(answered.method)}, '
+            f'"status": {answered.status}, "milliseconds": {1000 * answered.seconds:.2f}, '
+            f'"bytes_in": {answered.bytes_in}{who}{why}}}'
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as one line."""
@@ -191,6 +245,18 @@ class JsonHandler(logging.Handler):
         with contextlib.suppress(OSError):  # a full disk, a reader that is gone: requests go on
             while piece:
                 piece = piece[os.write(self._descriptor, piece) :]
+
+
+class TerminalHandler(JsonHandler):
+    """Writes lines that a person at a terminal can read."""
+
+    formatter_type = TerminalFormatter
+
+    def line_of(self, answered: Answered) -> str:
+        """Return the line of a request."""
+        words = f"{_shown(answered.method)} {answered.route} {answered.status}"
+        line = f"{_local_time(time.time())} {words} {1000 * answered.seconds:.0f} ms"
+        return f"{line} ({answered.reason})" if answered.reason else line
 
 
 def _record(name: str, level: int, event: str, fields: Mapping[str, object]) -> logging.LogRecord:

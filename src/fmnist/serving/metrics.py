@@ -29,6 +29,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499  # nginx's status for the log; nobody is answered
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+START = "process_start_time_seconds"
 Outcome: TypeAlias = Literal["answered", "refused", "failed", "left"]
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -197,22 +198,27 @@ def timed(work: Callable[P, T], note: Callable[[float], None]) -> Callable[P, T]
 
 
 class _Processes(Collector):
-    """Processor time, memory and files of the processes that count in a folder, added up."""
+    """Processor time, memory and files of the processes that count in a folder, added up.
+
+    The server started when their parent, which is ours, did.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums; when they started is said for each alone and left out."""
+        """Return the sums, of which their help says that they are, and the start."""
         sums: dict[str, Metric] = {}
         for metric in self._each():
-            if metric.name == "process_start_time_seconds":
-                continue
             known = sums.setdefault(metric.name, metric)
-            if known is not metric:
+            if known is metric:
+                metric.documentation += " Summed over the workers."
+            else:
                 value = known.samples[0].value + metric.samples[0].value
                 known.samples = [known.samples[0]._replace(value=value)]
-        return sums.values()
+        parent = ProcessCollector(pid=os.getppid, registry=None).collect()
+        sums.pop(START, None)
+        return [*sums.values(), *(metric for metric in parent if metric.name == START)]
 
     def _each(self) -> Iterable[Metric]:
         for file in self._folder.glob("gauge_livesum_*.db"):

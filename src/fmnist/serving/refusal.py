@@ -1,15 +1,56 @@
 """A request that is turned down, as HTTP says it."""
 
+from typing import Literal, TypeAlias
+
 from fmnist.errors import PhotoError, PhotoTooLarge, UnreadableFormat
+
+# Why, in a word, for the log.
+Reason: TypeAlias = Literal[
+    "host",
+    "cross_site",
+    "token",
+    "rate",
+    "queue",
+    "deadline",
+    "size",
+    "picture",
+    "malformed",
+    "route",
+    "stopping",
+    "fault",
+]
+REASONS: dict[int, Reason] = {  # unless a refusal says another
+    400: "malformed",
+    401: "token",
+    403: "cross_site",
+    404: "route",
+    405: "route",
+    408: "deadline",
+    413: "size",
+    415: "picture",
+    422: "picture",
+    429: "rate",
+    431: "size",
+    500: "fault",
+    503: "queue",
+    504: "deadline",
+}
 
 
 class Refusal(Exception):
     """Ends a request with `status` and the body {"error": message}; what a client can mend."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: dict[str, str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
+        self.reason = reason or REASONS.get(status, "malformed")
 
 
 def overloaded(what: str) -> Refusal:

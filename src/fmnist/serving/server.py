@@ -45,9 +45,9 @@ def serve(
 ) -> None:
     """Serve until one of `signals` comes; requests in flight are finished first.
 
-    `announce` is called once, when the server answers. Raises ModelError, RunError and MissingExtra
-    where the model cannot be loaded or is another than `first`, and SystemExit(0) where a signal
-    came before it was.
+    `announce` is called once, when the server answers. Raises ModelError and RunError where the
+    model cannot be loaded or is another than `first`, and SystemExit(0) where a signal came before
+    it was.
     """
     logs.configure()
     _allow_many_connections()

@@ -42,6 +42,7 @@ export class Card {
   /** What it has come to, for a count. */
   get outcome() {
     if (this.trouble) return this.trouble.again ? "without an answer" : "not readable";
+    if (!this.answer) return "waiting";
     return this.answer.accepted ? "named" : "not sure";
   }
 

@@ -57,12 +57,12 @@ function announceBatch() {
   if (there.length) announce(there.length > 1 ? summary(there) : there[0].sentence);
 }
 
-/** Say how many of the answered cards came to what: "3 pictures: 2 named, 1 not sure". */
-function summary(answered) {
-  const counts = ["named", "not sure", "not readable", "without an answer"]
-    .map((outcome) => [answered.filter((card) => card.outcome === outcome).length, outcome]);
+/** Say how many of some cards came to what: "3 pictures: 2 named, 1 not sure". */
+function summary(some) {
+  const counts = ["named", "not sure", "not readable", "without an answer", "waiting"]
+    .map((outcome) => [some.filter((card) => card.outcome === outcome).length, outcome]);
   const parts = counts.filter(([count]) => count).map((part) => part.join(" "));
-  return `${answered.length} pictures: ${parts.join(", ")}`;
+  return `${some.length} pictures: ${parts.join(", ")}`;
 }
 
 function showState() {
@@ -70,9 +70,8 @@ function showState() {
   at("progress").hidden = !busy;
   at("progress").firstElementChild.value = done / (batch.length || 1);
   at("progress").lastElementChild.textContent = `${done} of ${batch.length}`;
-  const all = [...cards.values()];
-  at("sum").hidden = all.length < 2 || !all.every((card) => card.done);
-  at("sum").textContent = at("sum").hidden ? "" : summary(all);
+  at("sum").hidden = busy || cards.size < 2;
+  at("sum").textContent = summary([...cards.values()]);
   at("all").hidden = cards.size < 2;
   at("another").hidden = !cards.size;
   at("answers").className = ["none", "one"][cards.size] ?? "several";
