@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 
 from fmnist.cli import main
 from fmnist.data import CLASS_NAMES, Dataset
 from pages import ROOT, blocks, commands, take_pictures
+from servers import running
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -44,6 +46,10 @@ def test_its_commands_run(
     take_pictures(tmp_path)
     assert len(commands("README.md")) >= 8
     for command in commands("README.md"):
+        if command[0] == "serve":
+            with running(*command[1:]) as server:
+                assert requests.get(server.url, timeout=10).ok
+            continue
         monkeypatch.setattr("sys.argv", ["fmnist", *command])
         with pytest.raises(SystemExit) as exit_:
             main()
