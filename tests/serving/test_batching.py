@@ -125,23 +125,23 @@ def test_a_request_that_finds_the_network_idle_waits_for_nobody() -> None:
 
 
 def test_what_waits_while_the_network_works_is_asked_about_together_and_in_order() -> None:
-    network = Network()
+    network, many = Network(), LARGEST + 18
 
     async def test() -> None:
         with batching(network.ask) as batcher:
             async with busy(network, batcher) as first:
-                tasks = await asked(batcher, *(numbered(n) for n in range(1, 50)))
+                tasks = await asked(batcher, *(numbered(n) for n in range(1, many)))
             answers = await asyncio.gather(first, *tasks)
-        np.testing.assert_array_equal(np.concatenate(answers), logits_of(*range(50)), strict=True)
+        np.testing.assert_array_equal(np.concatenate(answers), logits_of(*range(many)), strict=True)
 
     in_loop(test())
-    assert network.batches == [[0], list(range(1, 1 + LARGEST)), list(range(1 + LARGEST, 50))]
+    assert network.batches == [[0], list(range(1, 1 + LARGEST)), list(range(1 + LARGEST, many))]
 
 
 def test_a_batch_is_never_too_large_but_for_one_request_that_is() -> None:
     network = Network()
-    sizes = [30, 2, 1, 40, 1, LARGEST, 1]
-    requests = [numbered(*range(100 * i, 100 * i + size)) for i, size in enumerate(sizes, 1)]
+    sizes = [LARGEST - 2, 2, 1, LARGEST + 8, 1, LARGEST, 1]
+    requests = [numbered(*range(200 * i, 200 * i + size)) for i, size in enumerate(sizes, 1)]
 
     async def test() -> None:
         with batching(network.ask) as batcher:
@@ -152,7 +152,7 @@ def test_a_batch_is_never_too_large_but_for_one_request_that_is() -> None:
             np.testing.assert_array_equal(answer, logits_of(*numbers_of(images)), strict=True)
 
     in_loop(test())
-    assert [len(batch) for batch in network.batches] == [1, 32, 1, 40, 1, 32, 1]
+    assert [len(batch) for batch in network.batches] == [1, LARGEST, 1, LARGEST + 8, 1, LARGEST, 1]
 
 
 def test_of_1000_requests_at_once_none_is_mixed_up() -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fmnist.serving.refusal import late, overloaded
 
-# Larger batches win nothing (0.19 ms an image from 8 on) and make the next request wait.
-LARGEST = 32  # images
+# Alone, an image costs the same from 8 on. But between two batches the network waits until the event
+# loop comes to it, which under load takes as long as 32 images (docs/log.md).
+LARGEST = 128  # images
 FULL = "too many requests wait for the network"
 
 T = TypeVar("T")
