@@ -32,6 +32,7 @@ from rounds import provenance, ratios, spread, write_results
 CLIENT = Path(__file__).with_name("load_client.py")
 FORM = Path(__file__).with_name("web_form.py")
 LATENCY_LIMIT = 500.0  # milliseconds, of 99 % of the answers at capacity
+OVERLOAD = 60.0  # seconds of twice the capacity
 RECOVERY = 5.0  # seconds after an overload
 ACCURATE = 0.03  # of the capacity, when the search for it ends
 MANY = 2000  # connections: an open loop must never wait for one
@@ -193,7 +194,7 @@ def capacity(server: Server, requests: Sequence[bytes], guess: float, seconds: f
 
 
 def overload(
-    server: Server, requests: Sequence[bytes], guess: float, window: float, seconds: float
+    server: Server, requests: Sequence[bytes], guess: float, window: float
 ) -> dict[str, Any]:
     """Return the capacity, what it looks like, and what twice as much does."""
     most = capacity(server, requests, guess, window)
@@ -203,7 +204,7 @@ def overload(
         return load(server, requests, rate=rate, seconds=seconds, connections=MANY, probe=True)
 
     below = ask(0.8, window)
-    twice = ask(2, seconds)
+    twice = ask(2, OVERLOAD)
     time.sleep(RECOVERY)
     return {
         "capacity": round(most, 1),
@@ -227,7 +228,7 @@ def tensors(server: Server, images: Any, seconds: float) -> dict[str, Any]:
         "open_1100_by_300": ask(1100, 300),
         "closed_10": ask(None, 10),
         "open_1100_by_10": ask(1100, 10),
-        **overload(server, requests, 3000.0, seconds, 3 * seconds),
+        **overload(server, requests, 4000.0, seconds),
     }
 
 
@@ -243,7 +244,7 @@ def photos(server: Server, folder: Path, seconds: float) -> dict[str, Any]:
         "photos": len(files),
         "open_5": ask(5.0),
         "open_10": ask(10.0),
-        **overload(server, requests, 20.0, seconds, 3 * seconds),
+        **overload(server, requests, 30.0, seconds),
     }
 
 
@@ -311,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--form", help="a .keras file: measure the web form too")
-    parser.add_argument("--seconds", type=float, default=20, help="of one load")
+    parser.add_argument("--seconds", type=float, default=12, help="of each load but the overload")
     parser.add_argument("--requests", type=int, default=100_000, help="of the memory's run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
