@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fmnist.serving.refusal import late, overloaded
 
-# Alone, an image costs the same from 8 on. But between two batches the network waits until the event
-# loop comes to it, which under load takes as long as 32 images (docs/log.md).
+# An image costs the same from batches of 8 on. But between two batches the network waits until the
+# event loop comes to it, which under load takes as long as 32 images (docs/log.md).
 LARGEST = 128  # images
 FULL = "too many requests wait for the network"
 
