@@ -72,7 +72,7 @@ CHOICES: list[tuple[str, str, dict[str, Any]]] = [
     ("metrics", "off", {"metrics": MetricsChoice.off}),
     ("max-connections", "7", {"connections": 7}),
     ("max-body", "1.5", {"body_bytes": 3 * 2**19}),
-    ("max-arriving", "2", {"arriving_bytes": 2 * 2**20}),
+    ("max-held", "2", {"held_bytes": 2 * 2**20}),
     ("max-pixels", "2.5", {"pixels": 2_500_000}),
     ("max-files", "7", {"files": 7}),
     ("max-images", "7", {"images": 7}),

@@ -145,9 +145,9 @@ def serve(
     body_bytes: Annotated[
         float, _size("--max-body", 1024, "MB", "A request's size, decompressed.")
     ] = Settings.body_bytes / MEGABYTE,
-    arriving_bytes: Annotated[
-        float, _size("--max-arriving", 2**20, "MB", "All bodies that are arriving.")
-    ] = Settings.arriving_bytes / MEGABYTE,
+    held_bytes: Annotated[
+        float, _size("--max-held", 2**20, "MB", "All bodies until they are answered, decompressed.")
+    ] = Settings.held_bytes / MEGABYTE,
     pixels: Annotated[
         float, _size("--max-pixels", 1000, "MILLIONS", "A picture's size.")
     ] = Settings.pixels / MEGAPIXEL,
@@ -205,7 +205,7 @@ def serve(
 
 def _in_units_of_settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return the choices that settings have in other units or types."""
-    units = {"body_bytes": MEGABYTE, "arriving_bytes": MEGABYTE, "pixels": MEGAPIXEL}
+    units = {"body_bytes": MEGABYTE, "held_bytes": MEGABYTE, "pixels": MEGAPIXEL}
     sizes = {name: round(chosen[name] * unit) for name, unit in units.items()}
     lists = {name: tuple(chosen[name] or ()) for name in ("allowed_hosts", "proxies")}
     return sizes | lists

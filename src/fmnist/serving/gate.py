@@ -78,7 +78,7 @@ class Gate:
         self.settings = settings
         self.metrics = metrics
         self.backlog = backlog or Backlog()
-        self.in_flight = BytesInFlight(settings.arriving_bytes)
+        self.in_flight = BytesInFlight(settings.held_bytes)
         self._app = app
         self._hosts = Hosts(settings)
         self._rates = Rates(settings.rate, settings.burst) if settings.rate else None

@@ -45,7 +45,7 @@ class Settings:
     proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
     connections: int = 4096  # open at once, each worker; of more, the one that waits longest is cut
     body_bytes: int = 20 * 2**20  # of a request's body, before and after decompression
-    arriving_bytes: int = 256 * 2**20  # of all requests' bodies, until answered, each worker
+    held_bytes: int = 256 * 2**20  # of all requests' bodies, until answered, each worker
     pixels: int = 50_000_000  # of one picture, by its header
     files: int = 16  # pictures in one request
     images: int = 256  # 28x28 images in one request of the protocol

@@ -229,7 +229,7 @@ def _work(
         serve(settings, listener, told.send, (signal.SIGTERM,), first)
     except FmnistError as error:
         told.send(FmnistError(str(error)))
-    except Exception as error:
+    except Exception as error:  # our own fault, of any kind: only this process's log can tell it
         logs.log.exception("worker failed")
         logs.flush()
         raise SystemExit(1) from error
