@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from fmnist.serving.elements import files_from_binary, images_from_json
 from fmnist.serving.protocol import IMAGES, PHOTOS, PROBABILITIES, VERSION
 from fmnist.serving.refusal import Refusal
 from fmnist.serving.tensors import (
@@ -19,8 +20,6 @@ from fmnist.serving.tensors import (
     Wanted,
     decode_request,
     encode_response,
-    files_from_binary,
-    images_from_json,
 )
 
 MODELS: list[Model[Any]] = [IMAGES, PHOTOS]

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError
-from fmnist.serving import tensors
+from fmnist.serving import elements
 from fmnist.serving.bodies import BIG, off_loop, read_body
 from fmnist.serving.passage import PASSAGE
 from fmnist.serving.refusal import Refusal, status_of
@@ -35,18 +35,18 @@ STOPPING = "stopping"  # a key of uvicorn's state from when the server is told t
 VERSION = "1"  # of both models: a server has one network and never changes it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
-JSON_IMAGE = 8 * tensors.IMAGE  # bytes an image may take: "255, " is a pixel, and line ends
+JSON_IMAGE = 8 * elements.IMAGE  # bytes an image may take: "255, " is a pixel, and line ends
 QUICK = 1  # zlib's level: an answer has some hundred bytes of numbers, which hardly shrink
 
 PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))  # in the order of the classes
 IMAGES = Model(
     name="fmnist",
-    takes=Tensor("images", "UINT8", (-1, tensors.SIDE, tensors.SIDE)),  # background 0
+    takes=Tensor("images", "UINT8", (-1, elements.SIDE, elements.SIDE)),  # background 0
     gives=(Tensor("logits", "FP32", (-1, 10)), PROBABILITIES),
-    values=tensors.IMAGE + tensors.SIDE + 1,
-    from_json=tensors.images_from_json,
-    from_binary=tensors.images_from_binary,
-    from_raw=tensors.images_from_raw,
+    values=elements.IMAGE + elements.SIDE + 1,
+    from_json=elements.images_from_json,
+    from_binary=elements.images_from_binary,
+    from_raw=elements.images_from_raw,
 )
 PHOTOS = Model(
     name="fmnist_photo",
@@ -59,9 +59,9 @@ PHOTOS = Model(
         Tensor("warnings", "BYTES", (-1,)),  # advice, a line each
     ),
     values=1,
-    from_json=tensors.files_from_json,
-    from_binary=tensors.files_from_binary,
-    from_raw=tensors.files_from_raw,
+    from_json=elements.files_from_json,
+    from_binary=elements.files_from_binary,
+    from_raw=elements.files_from_raw,
 )
 
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
