@@ -36,8 +36,8 @@ def raising(error: Exception) -> ASGIApp:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is logged of requests."""
-    found = []
-    monkeypatch.setattr(logs, "request", lambda *fields: found.append(fields))
+    found: list[Any] = []
+    monkeypatch.setattr(logs, "request", found.append)
     return found
 
 

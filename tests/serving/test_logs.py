@@ -62,7 +62,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_request_is_one_line_of_json(file: Path) -> None:
-    logs.request("5973e59eeae3bc74", "/api/predict", "POST", 200, 0.0123456, 20_123)
+    logs.request(logs.Answered("5973e59eeae3bc74", "/api/predict", "POST", 200, 0.0123456, 20_123))
     (told,) = lines(file)
     written = told.pop("time")
     assert abs(time.time() - _seconds(written)) < 60
@@ -79,21 +79,21 @@ def test_a_request_is_one_line_of_json(file: Path) -> None:
 
 
 def test_who_asked_is_told_where_it_is_known(file: Path) -> None:
-    logs.request("id", "/", "GET", 200, 0.001, 0, "2001:db8::/64")
+    logs.request(logs.Answered("id", "/", "GET", 200, 0.001, 0, "2001:db8::/64"))
     (told,) = lines(file)
     assert told["client"] == "2001:db8::/64"
 
 
 def test_a_refusal_says_why(file: Path) -> None:
-    logs.request("id", "/api/predict", "POST", 413, 0.001, 0, reason="size")
+    logs.request(logs.Answered("id", "/api/predict", "POST", 413, 0.001, 0, reason="size"))
     (told,) = lines(file)
     assert (told["status"], told["reason"]) == (413, "size")
 
 
 def test_of_the_files_of_the_page_only_failures_are_told(file: Path) -> None:
     for route, status in (("/page/page.js", 200), ("/page/page.js", 304), ("/", 200)):
-        logs.request("id", route, "GET", status, 0.001, 0)
-    logs.request("id", "/page/page.js", "GET", 400, 0.001, 0, reason="host")
+        logs.request(logs.Answered("id", route, "GET", status, 0.001, 0))
+    logs.request(logs.Answered("id", "/page/page.js", "GET", 400, 0.001, 0, reason="host"))
     assert [(each["route"], each["status"]) for each in lines(file)] == [
         ("/", 200),
         ("/page/page.js", 400),
@@ -104,8 +104,12 @@ def test_of_the_files_of_the_page_only_failures_are_told(file: Path) -> None:
 def test_a_person_at_a_terminal_reads_words() -> None:
     reader, terminal = os.openpty()
     with logging_to(terminal):
-        logs.request("id", "/api/predict", "POST", 200, 0.0123456, 20_123, "127.0.0.1")
-        logs.request("id", "/api/predict", "P\x1b[2J\n", 413, 0.001, 0, reason="size")
+        logs.request(
+            logs.Answered("id", "/api/predict", "POST", 200, 0.0123456, 20_123, "127.0.0.1")
+        )
+        logs.request(
+            logs.Answered("id", "/api/predict", "P\x1b[2J\n", 413, 0.001, 0, reason="size")
+        )
         logs.event("answering", model="photo", settings={"port": 0})
         try:
             raise ValueError("no\x1b such thing")
@@ -130,7 +134,7 @@ def test_a_person_at_a_terminal_reads_words() -> None:
 def test_no_line_a_request_where_that_is_not_wanted(file: Path) -> None:
     logs.access.setLevel(logging.WARNING)
     try:
-        logs.request("id", "/", "GET", 200, 0.001, 0)
+        logs.request(logs.Answered("id", "/", "GET", 200, 0.001, 0))
     finally:
         logs.access.setLevel(logging.NOTSET)
     assert lines(file) == []
@@ -146,7 +150,7 @@ def test_no_client_writes_lines_of_its_own(
         patch.setattr(handler, "write", written.append)
         patch.setattr(logging.getLogger(), "handlers", [handler])
         patch.setattr(logs.access, "isEnabledFor", lambda level: True)
-        logs.request("id", "/", method, 200, seconds, bytes_in, client)
+        logs.request(logs.Answered("id", "/", method, 200, seconds, bytes_in, client))
     (line,) = written
     assert all(" " <= character <= "~" for character in line)
     told = json.loads(line)
@@ -224,7 +228,7 @@ def test_a_reader_that_stopped_reading_holds_nothing_up(monkeypatch: pytest.Monk
     with logging_to(writer):
         began = time.perf_counter()
         for _ in range(sent):
-            logs.request("id", "/", "GET", 200, 0.001, 0)
+            logs.request(logs.Answered("id", "/", "GET", 200, 0.001, 0))
         logs.flush()
         assert time.perf_counter() - began < 20  # it would wait for ever
         content = b""
@@ -244,7 +248,7 @@ def test_a_reader_that_stopped_reading_holds_nothing_up(monkeypatch: pytest.Monk
 def test_a_disk_that_is_full_or_no_stderr_at_all_is_no_reason_to_end(redirection: str) -> None:
     code = (
         "from fmnist.serving import logs; logs.configure(); logs.event('a'); logs.flush(); "
-        "logs.request('id', '/', 'GET', 200, 0.1, 0); logs.flush(); print('alive')"
+        "logs.request(logs.Answered('id', '/', 'GET', 200, 0.1, 0)); logs.flush(); print('alive')"
     )
     done = subprocess.run(
         ["sh", "-c", f'"$0" -c "$1" {redirection}', sys.executable, code],
@@ -260,7 +264,9 @@ def test_a_line_costs_little(file: Path) -> None:
     for _ in range(5):
         began = time.process_time()
         for _ in range(1000):
-            logs.request("5973e59eeae3bc74", "/api/predict", "POST", 200, 0.0123, 20_123)
+            logs.request(
+                logs.Answered("5973e59eeae3bc74", "/api/predict", "POST", 200, 0.0123, 20_123)
+            )
         logs.flush()
         costs.append((time.process_time() - began) / 1000)
     assert min(costs) < 20e-6

@@ -125,9 +125,9 @@ class Gate:
         route = getattr(inner.get("route"), "path", UNMATCHED)
         seconds = time.perf_counter() - began
         method, client = scope["method"], self._client(scope["client"])
-        self._note(
-            out.request_id, route, method, out.status, seconds, passage.bytes_in, client, out.reason
-        )
+        reason = out.reason or REASONS.get(out.status, "")  # of pictures, the application tells
+        told = out.request_id, route, method, out.status, seconds, passage.bytes_in
+        self._note(logs.Answered(*told, client, reason))
 
     def turn_away(self, scope: Scope, headers: _Headers) -> bytes | None:
         """Return the whole answer to a request that would find the network's queue full.
@@ -162,8 +162,8 @@ class Gate:
         request_id = _new_id()
         status, headers, body = _parts(refusal)
         headers += [*_SECURITY, _NO_STORE, (b"x-request-id", request_id.encode()), _CLOSE]
-        client = self._client(peer)
-        self._note(request_id, UNMATCHED, "none", status, seconds, 0, client, refusal.reason)
+        told = request_id, UNMATCHED, "none", status, seconds, 0
+        self._note(logs.Answered(*told, self._client(peer), refusal.reason))
         return _head(status, headers) + b"\r\n\r\n" + body
 
     def _admit(self, scope: Scope, headers: _Headers) -> None:
@@ -242,21 +242,11 @@ class Gate:
         """Return who asks, for the log; "" where that is not to be kept."""
         return client_of(peer[0]) if peer and self.settings.client_address else ""
 
-    def _note(
-        self,
-        request_id: str,
-        route: str,
-        method: str,
-        status: int,
-        seconds: float,
-        bytes_in: int,
-        client: str,
-        reason: str,
-    ) -> None:
-        self.metrics.request(route, method, status, seconds)
+    def _note(self, answered: logs.Answered) -> None:
+        """Count an answered request, and log it."""
+        self.metrics.request(answered.route, answered.method, answered.status, answered.seconds)
         if self.settings.access_log:
-            why = reason or REASONS.get(status, "")  # of pictures, the application tells
-            logs.request(request_id, route, method, status, seconds, bytes_in, client, why)
+            logs.request(answered)
 
 
 class _Out:

@@ -53,38 +53,25 @@ def event(name: str, **fields: object) -> None:
 
 
 class Answered(NamedTuple):
-    """An answered request, as `request` takes it."""
+    """An answered request."""
 
-    request_id: str
-    route: str
+    request_id: str  # needs no escape in JSON
+    route: str  # a template of ours, never a path as asked for
     method: str
     status: int
     seconds: float
     bytes_in: int
-    client: str
-    reason: str
+    client: str = ""  # who asked, "" where that is not to be kept
+    reason: str = ""  # why it was refused, in a word of ours
 
 
-def request(
-    request_id: str,
-    route: str,
-    method: str,
-    status: int,
-    seconds: float,
-    bytes_in: int,
-    client: str = "",
-    reason: str = "",
-) -> None:
-    """Log an answered request; `route` is a template of ours, never a path as asked for.
-
-    `request_id` needs no escape in JSON. `client` is who asked, "" where that is not to be kept;
-    `reason` says why it was refused, in a word of ours. Of the page's files, of which each visit
-    fetches a dozen, only failures are logged.
-    """
-    if not access.isEnabledFor(logging.INFO) or (route.startswith(PAGE) and status < 400):
+def request(answered: Answered) -> None:
+    """Log an answered request; of the page's files, a dozen each visit, only failures."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    if answered.route.startswith(PAGE) and answered.status < 400:
         return
     # A LogRecord and an encoder would take four times as long, once a request.
-    answered = Answered(request_id, route, method, status, seconds, bytes_in, client, reason)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, JsonHandler):
             handler.write(handler.line_of(answered))
