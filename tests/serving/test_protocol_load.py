@@ -107,25 +107,30 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
 
 
 def test_a_request_that_makes_the_network_fail_fails_alone() -> None:
-    gate = threading.Event()
+    in_hand, gate = threading.Event(), threading.Event()
 
-    def ask(images: Pixels) -> NDArray[np.float32]:
-        assert gate.wait(10)
+    def ask_network(images: Pixels) -> NDArray[np.float32]:
+        in_hand.set()
+        assert gate.wait(20)
         if (images == 255).all(axis=(1, 2)).any():
             raise RuntimeError("the network cannot bear white")
-        return np.eye(10, dtype=np.float32)[images[:, 0, 0] // 10]
+        return fake_classifier().logits(images)
+
+    def ask(images: Pixels) -> requests.Response:
+        return requests.post(asking.url + INFER, timeout=30, **binary(images))
 
     white = np.full((1, 28, 28), 255, np.uint8)
-    requests_ = [image_of(1), image_of(2), white, image_of(3), image_of(4)]
-    with client(classifier=Classifier(ask, FACTS)) as asking, ThreadPoolExecutor(5) as threads:
-        sent = [
-            threads.submit(requests.post, asking.url + INFER, timeout=30, **binary(images))
-            for images in requests_
-        ]
+    with (
+        client(classifier=Classifier(ask_network, FACTS)) as asking,
+        ThreadPoolExecutor(5) as threads,
+    ):
+        first = threads.submit(ask, image_of(1))
+        assert in_hand.wait(20)  # alone: the four that come now are one batch
+        together = threads.map(ask, [image_of(2), white, image_of(3), image_of(4)])
         waiting = 'fmnist_waiting{queue="tensors"} 4.0'
         wait_until(lambda: waiting in asking.get("/metrics").text)
         gate.set()
-        responses = [each.result() for each in sent]
+        responses = [first.result(), *together]
     check_refused(responses.pop(2), 500)
     classes = [outputs_of(response)["logits"].argmax() for response in responses]
     assert classes == [1, 2, 3, 4]
