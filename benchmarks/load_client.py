@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 PROBES = 50.0  # a second
+TICK = 0.001  # seconds: uvloop's clock knows no shorter wait, it would spin
 PATIENCE = 30.0  # seconds for answers to come in after the last request
 
 
@@ -200,7 +201,7 @@ async def open_loop(client: Client, rate: float, seconds: float, seed: int) -> N
         if due >= end:
             return
         while (wait := due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
+            await asyncio.sleep(max(wait, TICK))
         client.want(due)
         if chance.random() < 0.02:
             await asyncio.sleep(0)  # a client that lags behind must still read its answers

@@ -361,7 +361,7 @@ def test_batches_and_the_queue_are_counted() -> None:
 
     in_loop(test())
     assert noted.batches == [1, 3]
-    assert noted.queue == [0, 1, 2, 0]
+    assert noted.queue == [1, 0, 1, 2, 0]
 
 
 def test_each_waits_no_longer_than_it_may_in_the_queue_or_in_hand() -> None:

@@ -3,9 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import chain
+from itertools import accumulate
+from threading import Condition, Thread
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from fmnist.serving.refusal import late, overloaded
 
-# An image costs the same from batches of 8 on. But between two batches the network waits until the
-# event loop comes to it, which under load takes as long as 32 images (docs/log.md).
+# An image costs the same from batches of 8 on, but each batch wakes the event loop (docs/log.md).
 LARGEST = 128  # images
 FULL = "too many requests wait for the network"
 
@@ -24,7 +22,7 @@ Ask: TypeAlias = Callable[[NDArray[np.uint8]], Scores]
 
 
 class Counts(Protocol):
-    """Who is told about batches and the queue."""
+    """Who is told about batches and the queue, from any thread."""
 
     def batch(self, images: int) -> None:
         """Note that the network is asked about so many images at once."""
@@ -55,7 +53,9 @@ class Batcher:
     """Asks a network in one thread of its own; while it works, requests gather for the next batch.
 
     A request that finds the network idle waits for nobody. The order of requests is kept. As only
-    that thread asks, the network need not bear several. All methods are for the running event loop.
+    that thread asks, the network need not bear several. The thread takes the next batch by itself:
+    were it handed over, the network would stand still until the event loop came to it. All methods
+    are for the running event loop.
     """
 
     def __init__(self, ask: Ask, waiting: int, seconds: float, metrics: Counts) -> None:
@@ -69,13 +69,15 @@ class Batcher:
         self._seconds = seconds
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
+        self._clock: asyncio.TimerHandle | None = None  # for the first that may come to be late
+        self._changed = Condition()  # guards what follows
         self._queue: deque[_Asked | _Work] = deque()
         self._images = 0  # of those in the queue
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fmnist-network")
-        self._running: asyncio.Task[None] | None = None
         self._in_hand: Sequence[_Asked | _Work] = ()
         self._began = 0.0  # when what is in hand was taken
-        self._clock: asyncio.TimerHandle | None = None  # for the first that may come to be late
+        self._closed = False
+        self._thread = Thread(target=self._answer_all, name="fmnist-network", daemon=True)
+        self._thread.start()
 
     def check_room(self) -> None:
         """Raise Refusal (503) where `ask` would: ask before a body is read for nothing."""
@@ -107,20 +109,22 @@ class Batcher:
 
     def close(self) -> None:
         """End the thread, once it has done what it does now."""
-        self._thread.shutdown(cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
         if self._clock is not None:
             self._clock.cancel()
 
     def _wait(self, request: _Asked | _Work) -> None:
         self.check_room()
-        self._queue.append(request)
-        self._images += request.size
+        with self._changed:
+            self._queue.append(request)
+            self._images += request.size
+            self._changed.notify()
+            self._metrics.waiting("tensors", len(self._queue))
         if self._clock is None:
             self._clock = self._loop.call_at(request.until, self._expire)
-        if self._running is None:
-            self._running = asyncio.create_task(self._answer_all())
-        else:
-            self._metrics.waiting("tensors", len(self._queue))
 
     def _expire(self) -> None:
         """End the requests whose time is over, and come back when that of the next one is.
@@ -128,7 +132,9 @@ class Batcher:
         One clock serves all: the order in which they came is that in which they become late.
         """
         self._clock = None
-        for request in chain(self._in_hand, self._queue):
+        with self._changed:
+            unanswered = [*self._in_hand, *self._queue]
+        for request in unanswered:
             if request.answer.done():
                 continue
             if request.until > self._loop.time():
@@ -136,31 +142,40 @@ class Batcher:
                 return
             request.answer.set_exception(late(self._seconds))
 
-    async def _answer_all(self) -> None:
-        try:
-            while self._queue:
-                self._in_hand, self._began = self._taken(), self._loop.time()
-                try:
-                    self._metrics.waiting("tensors", len(self._queue))
-                    await self._answer(self._in_hand)
-                except Exception as error:  # not the network's: whoever waits for it is told
-                    for request in self._in_hand:
-                        if not request.answer.done():
-                            request.answer.set_exception(error)
-        finally:
-            self._running, self._in_hand = None, ()
+    def _tell(self, requests: Sequence[_Asked | _Work], results: list[Any]) -> None:
+        """Give requests what the thread has found: results, or errors."""
+        for request, result in zip(requests, results, strict=True):
+            if request.answer.done():  # its client has given up, or its time is over
+                continue
+            if isinstance(result, Exception):
+                request.answer.set_exception(result)
+            else:
+                request.answer.set_result(result)
 
-    def _taken(self) -> list[_Work] | list[_Asked]:
+    def _answer_all(self) -> None:
+        """Work through the queue, in the thread, until it is closed."""
+        while taken := self._taken():
+            wanted = [request for request in taken if not request.answer.done()]
+            if wanted:
+                self._loop.call_soon_threadsafe(self._tell, wanted, self._results(wanted))
+
+    def _taken(self) -> Sequence[_Asked | _Work]:
+        """Wait for requests and take the first batch of them; none once it is closed."""
+        with self._changed:
+            self._in_hand = ()
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            if not self._closed:
+                self._in_hand, self._began = self._next_batch(), self._loop.time()
+                self._metrics.waiting("tensors", len(self._queue))
+            return self._in_hand
+
+    def _next_batch(self) -> list[_Asked | _Work]:
         """Take the first request and those behind it that fit into its batch."""
         first = self._next()
-        if isinstance(first, _Work):
-            return [first]
         taken, room = [first], LARGEST - first.size
         while self._queue and isinstance(self._queue[0], _Asked) and self._queue[0].size <= room:
-            following = self._next()
-            assert isinstance(following, _Asked)
-            taken.append(following)
-            room -= following.size
+            taken.append(self._next())
+            room -= taken[-1].size
         return taken
 
     def _next(self) -> _Asked | _Work:
@@ -168,48 +183,22 @@ class Batcher:
         self._images -= request.size
         return request
 
-    async def _answer(self, taken: Sequence[_Work | _Asked]) -> None:
-        batch = []
-        for request in taken:
-            if request.answer.done():  # its client has given up
-                continue
-            if isinstance(request, _Work):
-                await self._answer_one(request.work, request.answer)
-            else:
-                batch.append(request)
-        if batch:
-            await self._answer_batch(batch)
+    def _results(self, requests: Sequence[_Asked | _Work]) -> list[Any]:
+        """Return the result of each request; the error of one that has none."""
+        try:
+            return self._together(requests)
+        except Exception as error:  # of any kind: who is to blame shows when each is alone
+            if len(requests) == 1:
+                return [error]
+            return [self._results([request])[0] for request in requests]
 
-    async def _answer_batch(self, batch: list[_Asked]) -> None:
-        if len(batch) == 1:
-            images, answer, _ = batch[0]
-            self._metrics.batch(len(images))
-            await self._answer_one(partial(self._ask, images), answer)
-            return
-        images = np.concatenate([asked.images for asked in batch])
+    def _together(self, requests: Sequence[_Asked | _Work]) -> list[Any]:
+        first = requests[0]
+        if isinstance(first, _Work):
+            return [first.work()]
+        batch = [request.images for request in requests if isinstance(request, _Asked)]
+        images = batch[0] if len(batch) == 1 else np.concatenate(batch)
         self._metrics.batch(len(images))
-        try:
-            rows = await self._in_thread(partial(self._ask, images))
-        except Exception:  # the network's, of any kind: who is to blame shows when each is alone
-            for asked in batch:
-                await self._answer([asked])
-            return
-        start = 0
-        for asked in batch:
-            end = start + len(asked.images)
-            if not asked.answer.done():
-                asked.answer.set_result(rows[start:end])
-            start = end
-
-    async def _answer_one(self, work: Callable[[], T], answer: "asyncio.Future[T]") -> None:
-        try:
-            result = await self._in_thread(work)
-        except Exception as error:  # of any kind: whoever asked is told, the next one goes on
-            if not answer.done():
-                answer.set_exception(error)
-        else:
-            if not answer.done():
-                answer.set_result(result)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._thread, work)
+        rows = self._ask(images)
+        ends = accumulate(len(each) for each in batch)
+        return [rows[end - len(each) : end] for each, end in zip(batch, ends, strict=True)]
