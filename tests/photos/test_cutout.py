@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fmnist.photos.cutout import NOTHING, TOUCHES, Look, cut_out
+from fmnist.photos.cutout import LITTLE, NOTHING, TOUCHES, Look, cut_out
 from fmnist.photos.silhouette import Mask, box_of, overlap
 from scenes import (
     BAG,
@@ -63,6 +63,16 @@ def test_a_garment_that_is_not_all_in_the_picture_is_said() -> None:
     cut = cut_out(laid(wall(), mask, (20, 30, 70)), None)
     assert overlap(cut.mask, mask) > 0.9
     assert TOUCHES in cut.warnings
+
+
+@pytest.mark.parametrize(("share", "is_small"), [(0.85, False), (0.3, True)])
+def test_a_cut_out_that_is_a_small_part_of_the_picture_is_said(
+    share: float, is_small: bool
+) -> None:
+    mask = outline(SHIRT, share=share)
+    cut = cut_out(laid(wall(), mask, (20, 30, 70)), None)
+    assert overlap(cut.mask, mask) > 0.8
+    assert (LITTLE in cut.warnings) == is_small
 
 
 @pytest.mark.parametrize("level", [253, 255])
