@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Route
 from browser import Visit, chromium
 from fmnist.answers import COLUMNS
 from payloads import PAYLOADS
+from prefixed import prefixed
 from servers import Server
 
 PAGE = Path(__file__).parents[2] / "src/fmnist/serving/page"
@@ -514,8 +515,15 @@ def test_bars_are_seen_in_forced_colours_and_nothing_moves_unasked(
 ) -> None:
     visit = open_page(forced_colors="active", reduced_motion="reduce")
     visit.sample("coat")
-    fill = "getComputedStyle(document.querySelector('.guesses i')).backgroundImage"
-    assert "gradient" in visit.page.evaluate(fill)
+    colour = "getComputedStyle(document.querySelector('.guesses i'), %r).backgroundColor"
+    bar, fill = (visit.page.evaluate(colour % part) for part in ("", "::before"))
+    assert bar != fill
+    assert (
+        visit.page.evaluate(
+            "getComputedStyle(document.querySelector('.guesses i'), '::before').animationName"
+        )
+        == "none"
+    )
     visit.page.evaluate("document.querySelector('.card').setAttribute('aria-busy', true)")
     moving = "getComputedStyle(document.querySelector('.card figure div')).animationName"
     assert visit.page.evaluate(moving) == "none"
@@ -729,6 +737,55 @@ def test_a_link_brings_its_token_along(open_page: Open, guarded: tuple[Server, s
     assert not any(token in line for line in server.stderr_lines())
 
 
+# As browsers do where their visitors want nothing to be stored.
+NO_STORAGE = """Object.defineProperty(window, "sessionStorage", {
+    get() { throw new DOMException("denied", "SecurityError"); },
+});"""
+
+
+def test_where_nothing_may_be_stored_a_token_lasts_as_long_as_the_page(
+    open_page: Open, guarded: tuple[Server, str]
+) -> None:
+    server, token = guarded
+    visit = open_page(address=server.url)
+    visit.page.add_init_script(NO_STORAGE)
+    visit.page.reload()
+    field = visit.page.get_by_label("Token", exact=True)
+    field.fill(token)
+    field.press("Enter")
+    visit.sample("bag")
+    visit.sample("coat")
+    assert visit.texts(".verdict") == ["Coat", "Bag"]
+    assert not field.is_visible()
+    assert visit.faults == []
+
+
+def test_the_page_works_below_a_path_of_a_site_that_has_other_servers(
+    open_page: Open, guarded: tuple[Server, str]
+) -> None:
+    server, token = guarded
+    with prefixed(server.port) as site:
+        root = f"{site}/clothes/"
+        visit = open_page(f"#token={token}", address=root)
+        asked: list[str] = []
+        visit.page.on("request", lambda request: asked.append(request.url))
+        visit.sample("bag")
+        assert (visit.text(".verdict"), visit.page.url) == ("Bag", root)
+        visit.page.get_by_role("link", name="as measured").click()
+        visit.page.wait_for_url(f"{root}docs#accuracy")
+        visit.until("document.getElementById('whose-limits').textContent.startsWith('As this')")
+        examples = visit.texts("pre code[data-run]")
+        assert examples[0].endswith(f" {root}api/predict")
+        assert f'"{root.removeprefix("http://").removesuffix("/")}"' in "".join(examples)
+        visit.page.get_by_role("link", name="The page").click()
+        visit.page.wait_for_url(root)
+        visit.sample("coat")  # the token is still known
+        assert all(url.startswith(root) for url in asked if not url.startswith("blob:"))
+        assert visit.faults == []
+        visit.page.goto(f"{site}/another/")
+        visit.page.get_by_label("Token", exact=True).wait_for()
+
+
 # Strangers' scripts
 
 # A server that echoes a file's name, a payload, wherever it says something.
@@ -836,6 +893,12 @@ def test_the_docs_tell_the_limits_that_the_server_has(
     stranger.page.wait_for_load_state("networkidle")
     assert "Unless who runs this server chose otherwise" in stranger.text("#limits")
     assert stranger.faults == []
+
+
+def test_no_address_is_bound_to_the_root_of_a_site() -> None:
+    for path in PAGE.iterdir():
+        if path.suffix in (".html", ".css", ".js"):
+            assert not re.search(r"""["'`]/(["'`]|[a-z])""", path.read_text()), path.name
 
 
 def test_the_page_stays_small() -> None:

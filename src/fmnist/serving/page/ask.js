@@ -1,4 +1,5 @@
 // A picture to the server and the answer back; what can go wrong between, in plain words.
+// Addresses are relative, here as in the pages: a proxy may hand the server out below a path of its own.
 
 const TRIES = 6; // of a picture that a busy server sends away
 const LONGEST_WAIT = 30; // seconds between two of them
@@ -11,9 +12,21 @@ const IN_OTHER_WORDS = {
   504: "the server took too long; try again later",
 };
 
+// One site may hand out several servers, each below its path and with its token, to the same tab.
+const TOKEN = `fmnist token of ${new URL(".", location.href).pathname}`;
+let held = null; // where a browser that is to keep nothing has no storage
+
+const heldToken = () => { try { return sessionStorage.getItem(TOKEN); } catch { return held; } };
+
+/** Keep the token until the tab is closed, or the page where there is no storage. */
+export function holdToken(token) {
+  held = token;
+  try { sessionStorage.setItem(TOKEN, token); } catch { /* it is held */ }
+}
+
 /** Tell whether the server needs a token, as it wrote into the page, and none is there yet. */
 export const tokenLacks = () =>
-  document.querySelector("meta[name=token-needed]")?.content === "yes" && !sessionStorage.getItem("token");
+  document.querySelector("meta[name=token-needed]")?.content === "yes" && !heldToken();
 
 /** Why there is no answer. `again`: it may be worth another try; `token`: none was given. */
 export class Trouble extends Error {
@@ -31,7 +44,7 @@ let meeting = null;
 /** Ask the server once what it is; what went wrong is tried again at the next call. */
 export function meetServer() {
   const forget = (trouble) => { meeting = null; throw trouble; };
-  meeting ??= knock("/api/about").then((about) => Object.assign(server, about), forget);
+  meeting ??= knock("api/about").then((about) => Object.assign(server, about), forget);
   return meeting;
 }
 
@@ -41,7 +54,7 @@ export async function ask(file, { explain = false, signal, wait = () => {} } = {
   await checkFile(file);
   const body = new FormData();
   body.append("file", file, file.name);
-  const url = `/api/predict?top=10&steps=${!explain}&explain=${explain}`;
+  const url = `api/predict?top=10&steps=${!explain}&explain=${explain}`;
   const { predictions: [answer] } = await knock(url, { method: "POST", body, signal }, wait);
   if (answer.error) throw new Trouble(answer.error);
   return answer;
@@ -65,7 +78,7 @@ const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
 async function knock(url, options = {}, wait = () => {}) {
   for (let tries = 1; ; tries++) {
     if (tokenLacks()) await newToken(null); // a refusal would be an error in the console
-    const token = sessionStorage.getItem("token");
+    const token = heldToken();
     const response = await reach(url, options, token);
     if (response.ok) return JSON.parse(response.text);
     if (response.status === 401) await newToken(token);
@@ -120,7 +133,7 @@ let asking = null; // the one dialog that all requests wait for
 
 /** Have the visitor give a token in place of one that was refused. */
 async function newToken(refused) {
-  if (sessionStorage.getItem("token") !== refused) return; // given while this request was away
+  if (heldToken() !== refused) return; // given while this request was away
   asking ??= openDialog(refused).finally(() => { asking = null; });
   await asking;
 }
@@ -135,7 +148,7 @@ function openDialog(refused) {
   return new Promise((resolve, reject) => {
     dialog.addEventListener("close", () => {
       if (dialog.returnValue !== "use") return reject(new Trouble("the server asks for a token", { again: true, token: true }));
-      sessionStorage.setItem("token", field.value.trim());
+      holdToken(field.value.trim());
       resolve();
     }, { once: true });
   });

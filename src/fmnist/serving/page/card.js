@@ -1,6 +1,6 @@
 // One picture's card: it waits, is asked about, and shows the answer or why there is none.
 
-import { Trouble, ask, server } from "/page/ask.js";
+import { Trouble, ask, server } from "./ask.js";
 
 export const percent = (share) =>
   (share > 0.995 ? "> 99" : share < 0.005 ? "< 1" : Math.round(100 * share)) + "\u00a0%";
@@ -21,7 +21,7 @@ export class Card {
     this.gone = new AbortController();
     this.element = document.getElementById("card").content.firstElementChild.cloneNode(true);
     this.find(".name bdi").textContent = file.name;
-    this.find(".remove span").textContent = ` ${file.name}`;
+    this.find(".remove span span").textContent = file.name;
     this.find(".copy").hidden = !navigator.clipboard; // there on https and localhost only
     this.find(".heat").addEventListener("click", () => this.toggleHeat());
     this.find(".save").addEventListener("click", () => saveJson(this.json, `${this.file.name}.json`));
@@ -115,7 +115,7 @@ export class Card {
     const least = server.least_probability;
     const guesses = this.answer.top.map(({ label, probability }) => {
       const line = make("li"), bar = make("i");
-      bar.style.setProperty("--share", probability);
+      bar.style.setProperty("--share", probability < 0.005 ? 0 : probability); // less would be a speck
       bar.style.setProperty("--least", least || -1);
       line.append(make("span", label), bar, make("span", percent(probability)));
       return line;
@@ -180,7 +180,7 @@ export class Card {
     const copied = navigator.clipboard.writeText(JSON.stringify(this.json, null, 2));
     button.textContent = await copied.then(() => "Copied", () => "The browser does not allow it");
     announce(button.textContent);
-    setTimeout(() => { button.textContent = "Copy as JSON"; }, 2000);
+    setTimeout(() => { button.textContent = "Copy JSON"; }, 2000);
   }
 
   remove() {
@@ -219,7 +219,7 @@ function save(text, name, type) {
   link.href = URL.createObjectURL(new Blob([text], { type }));
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // a phone asks first whether to save
 }
 
 function pngUrl(base64) {

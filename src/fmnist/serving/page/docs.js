@@ -1,14 +1,15 @@
 // The examples name this server, and can be copied; the limits are those that it has.
 
-import { meetServer, server, tokenLacks } from "/page/ask.js";
+import { meetServer, server, tokenLacks } from "./ask.js";
 
 const UNITS = { body_bytes: 2 ** 20, pixels: 1e6 };
+const root = new URL(".", location.href).href.replace(/\/$/, ""); // a proxy's path may be in it
 const live = document.getElementById("live");
 
 for (const code of document.querySelectorAll("pre code[data-run]")) {
   code.textContent = code.textContent
-    .replaceAll("http://127.0.0.1:8000", location.origin)
-    .replaceAll("127.0.0.1:8000", location.host);
+    .replaceAll("http://127.0.0.1:8000", root)
+    .replaceAll('"127.0.0.1:8000"', `"${root.replace(/^https?:\/\//, "")}"${location.protocol === "https:" ? ", ssl=True" : ""}`);
   if (navigator.clipboard) addCopy(code); // there on https and localhost only
 }
 

@@ -1,7 +1,7 @@
 // The page: pictures come in by drop, paste, choice, camera or sample, and are asked about in turn.
 
-import { meetServer, server } from "/page/ask.js";
-import { Card, announce, saveCsv, saveJson } from "/page/card.js";
+import { holdToken, meetServer, server } from "./ask.js";
+import { Card, announce, saveCsv, saveJson } from "./card.js";
 
 const AT_ONCE = 2; // requests
 const MOST = 100; // pictures that are taken at a time
@@ -112,7 +112,7 @@ function bringIntoView(card, place) {
 const goTo = (place) => place.scrollIntoView({ behavior: calm.matches ? "instant" : "smooth" });
 
 async function takeSample(name) {
-  const response = await fetch(`/page/sample-${name}.jpg`).catch(() => null);
+  const response = await fetch(`page/sample-${name}.jpg`).catch(() => null);
   if (!response?.ok) return tell("the sample cannot be fetched; see that the server runs");
   take([new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" })]);
 }
@@ -145,15 +145,18 @@ function answers() {
   return shown.filter((card) => card.done).map((card) => card.json);
 }
 
+const endDrag = () => document.body.classList.remove("dragging");
 const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+let leaving = 0; // Safari says at each element's edge that the page is left
 addEventListener("dragover", (event) => {
   event.preventDefault(); // else the browser would leave the page for the file
+  clearTimeout(leaving);
   document.body.classList.toggle("dragging", holdsFiles(event));
 });
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) leaving = setTimeout(endDrag, 100); });
 addEventListener("drop", (event) => {
   event.preventDefault();
-  document.body.classList.remove("dragging");
+  endDrag();
   if (event.dataTransfer.files.length) take(event.dataTransfer.files);
   else tell("that was no file: save the picture first, or copy and paste it");
 });
@@ -167,7 +170,7 @@ if (/Mac|iP/.test(navigator.platform)) document.querySelector("#paste kbd").text
 // A link that holds the token lets a friend in; the fragment is never sent, and it is taken away.
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) {
-  sessionStorage.setItem("token", given);
+  holdToken(given);
   history.replaceState(null, "", location.pathname);
 }
 meetServer().then(showServer, (trouble) => tell(trouble.message));
