@@ -20,7 +20,7 @@ from fmnist.errors import RunError
 from fmnist.serving.settings import MetricsChoice, Settings, is_loopback
 
 if TYPE_CHECKING:
-    from fmnist.serving.identity import Identity
+    from fmnist.serving.model_identity import Identity
     from fmnist.serving.server import Announce
 
 PREFIX = "FMNIST_SERVE_"  # of the variables in the environment that stand for options
@@ -74,7 +74,9 @@ TOKEN = _access(
     "SECRET",
 )
 TOKEN_FILE = _access(
-    "--token-file", "File of such secrets, one a line; any of them will do.", "FILE"
+    "--token-file",
+    "File of such secrets, one a line; any of them will do. It is read again at SIGHUP.",
+    "FILE",
 )
 INSECURE = _access("--insecure", "Let other machines ask without a token.")
 ALLOWED_HOST = _access(
@@ -236,7 +238,7 @@ def _serve(settings: Settings, listener: socket.socket, announce: "Announce") ->
 
         serve_with_workers(settings, listener, announce)
     else:
-        from fmnist.serving.server import serve as serve_alone
+        from fmnist.serving.server import serve_alone
 
         serve_alone(settings, listener, announce)
 

@@ -1,5 +1,6 @@
 """One server process: it loads the model, answers, and ends when it is told to."""
 
+import asyncio
 import contextlib
 import gc
 import math
@@ -19,12 +20,14 @@ from fmnist.serving import logs
 from fmnist.serving.app import create_app
 from fmnist.serving.connection import protocol
 from fmnist.serving.gate import Gate
-from fmnist.serving.identity import Identity, check_same, load_identified
+from fmnist.serving.model_identity import Identity, check_same, load_identified
 from fmnist.serving.protocol import STOPPING
 from fmnist.serving.settings import Settings
+from fmnist.serving.tokens import Tokens, at_hangup, read_again
 
 # How long requests that do not finish, and then threads that do not end, may hold a server up.
 GRACE_SECONDS = 2.0
+BEAT_SECONDS = 1.0  # between two of the signs that the event loop turns
 OPEN_FILES = 65_536  # each connection is one; systems allow 1,024 unless asked
 # A thread that wants Python's lock, as the network's after each batch, waits one such interval: of
 # 5 ms, Python's own, at 28x28 images that was a quarter of all time.
@@ -36,26 +39,43 @@ GARBAGE = (20_000, 50, 100)
 Announce: TypeAlias = Callable[[Identity], None]
 
 
+def serve_alone(settings: Settings, listener: socket.socket, announce: Announce) -> None:
+    """Serve from this process as `serve` does; at SIGHUP, take the tokens that the file has now."""
+    tokens = Tokens(settings.tokens)
+
+    def renew() -> None:
+        renewed = read_again(settings)
+        if renewed is not None:
+            tokens.renew(renewed.tokens)
+
+    with at_hangup(renew):
+        serve(settings, listener, announce, tokens)
+
+
 def serve(
     settings: Settings,
     listener: socket.socket,
     announce: Announce,
+    tokens: Tokens,
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     first: Identity | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> None:
     """Serve until one of `signals` comes; requests in flight are finished first.
 
-    `announce` is called once, when the server answers. Raises ModelError and RunError where the
-    model cannot be loaded or is another than `first`, and SystemExit(0) where a signal came before
-    it was.
+    `announce` is called once, when the server answers; from then on `beat` every BEAT_SECONDS by
+    the event loop, for whoever watches it. Raises ModelError and RunError where the model cannot
+    be loaded or is another than `first`, and SystemExit(0) where a signal came before it was.
     """
     logs.configure()
     _allow_many_connections()
     with _ending(settings.stop_seconds, signals) as ending:
         classifier, identity = load_identified(settings.model)
         check_same(identity, first)
-        server = _Server(configured(create_app(settings, classifier, identity), settings))
+        app = create_app(settings, classifier, identity, tokens)
+        server = _Server(configured(app, settings))
         server.on_answering = partial(_answer, settings, identity, announce)
+        server.beat = beat
         ending.server = server
         server.run([listener])
     logs.event("stopped", pid=os.getpid())
@@ -94,16 +114,25 @@ class _Server(uvicorn.Server):
     """Uvicorn's server, which says when it answers and leaves signals to us."""
 
     on_answering: Callable[[], None]
+    beat: Callable[[], None] | None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self.on_answering()
+            if self.beat is not None:
+                _repeat(self.beat)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Change nothing: uvicorn would raise the signal that ended it again, as a failure."""
         yield
+
+
+def _repeat(beat: Callable[[], None]) -> None:
+    """Have the event loop call this now and every BEAT_SECONDS, also while the server stops."""
+    beat()
+    asyncio.get_running_loop().call_later(BEAT_SECONDS, _repeat, beat)
 
 
 class _Ending:

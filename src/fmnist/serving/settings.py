@@ -26,7 +26,7 @@ class Settings:
     """A server's settings; the defaults are those of `fmnist serve`.
 
     Raises RunError where they would open the server to a network without a token, where a token, a
-    name or an address is none, and where the file of tokens cannot be read, which is done once.
+    name or an address is none, and where the file of tokens, which each reads once, cannot be read.
     """
 
     model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist

@@ -1,4 +1,4 @@
-"""Several server processes on one socket: started, replaced when they die, ended together."""
+"""Several server processes on one socket: started, replaced when they die or hang, all ended."""
 
 import contextlib
 import multiprocessing
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -20,9 +21,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from fmnist.errors import FmnistError, RunError
 from fmnist.serving import logs
-from fmnist.serving.identity import Identity, check_same
 from fmnist.serving.metrics import SHARED
+from fmnist.serving.model_identity import Identity, check_same
 from fmnist.serving.settings import Settings
+from fmnist.serving.tokens import Tokens, at_hangup, read_again
 
 if TYPE_CHECKING:
     from fmnist.serving.server import Announce
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.1  # between two looks at the workers
 LONGEST_SECONDS = 30.0  # until a worker that died soon after its start is replaced
 GRACE_SECONDS = 4.0  # over what requests in flight may take, until workers are killed
+# Without a sign of its event loop, until a worker that answered is killed. What keeps a loop busy
+# longest is JSON, for hundredths of a second.
+PATIENCE_SECONDS = 20.0
 
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
 
@@ -48,7 +53,8 @@ def serve_with_workers(settings: Settings, listener: socket.socket, announce: "A
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            crew.serve()
+            with at_hangup(crew.take_hangup):
+                crew.serve()
         finally:
             crew.end()
             for number, handler in before.items():
@@ -74,9 +80,11 @@ def _shared_metrics() -> Iterator[str]:
 @dataclass
 class _Worker:
     process: SpawnProcess
-    told: Connection  # what it says, and by its end that the parent is gone
+    told: Connection  # what it says, and takes: tokens, and by its end that the parent is gone
+    pulse: socket.socket  # a byte for each sign that its event loop turns
     began: float  # by the monotonic clock
     answers: bool = False
+    silent: float = 0.0  # seconds since the last sign, in which we did look
     fault: FmnistError | None = None  # why it cannot answer
 
 
@@ -101,15 +109,23 @@ class _Crew:
         self._folder = folder
         self._places = [_Place() for _ in range(settings.workers)]
         self._signals: list[int] = []
+        self._hung_up = False  # SIGHUP came
         self._identity: Identity | None = None  # of the model that all answer with
 
     def take_signal(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; what it asks for is done between two looks at the workers."""
         self._signals.append(number)
 
+    def take_hangup(self) -> None:
+        """Note that the file of tokens is to be read again."""
+        self._hung_up = True
+
     def serve(self) -> None:
-        """Start the workers and replace those that die, until a signal comes."""
+        """Start the workers and replace those that die or hang, until a signal comes."""
         while not self._signals:
+            if self._hung_up:
+                self._hung_up = False
+                self._renew_tokens()
             for place in self._places:
                 if place.worker is not None:
                     self._look_at(place, place.worker)
@@ -141,17 +157,28 @@ class _Crew:
                 raise RunError(f"a worker cannot be started: {error.strerror}") from error
             self._put_off(place, reason=str(error))
 
+    def _renew_tokens(self) -> None:
+        """Read the file of tokens for all workers, those to come too."""
+        renewed = read_again(self._settings)
+        if renewed is None:
+            return
+        self._settings = renewed
+        for worker in [place.worker for place in self._places if place.worker]:
+            with contextlib.suppress(OSError):  # it died; the next one has them
+                worker.told.send(renewed.tokens)
+
     def _started(self) -> _Worker:
         ours, theirs = _spawn.Pipe()
+        pulse, beating = socket.socketpair()
+        pulse.setblocking(False)
         process = _spawn.Process(
             target=_work,
-            args=(self._settings, self._listener, theirs, self._folder, self._identity),
+            args=(self._settings, self._listener, theirs, beating, self._folder, self._identity),
             daemon=True,
         )
-        with _inherited_ctrl_c_ignored():
+        with theirs, beating, _inherited_ctrl_c_ignored():
             process.start()
-        theirs.close()
-        return _Worker(process, ours, time.monotonic())
+        return _Worker(process, ours, pulse, time.monotonic())
 
     def _look_at(self, place: _Place, worker: _Worker) -> None:
         dead = not worker.process.is_alive()
@@ -159,6 +186,21 @@ class _Crew:
         if dead and not self._signals:  # else of a signal to all of us
             place.worker = None
             self._bury(place, worker)
+        elif worker.answers:
+            self._watch(worker)
+
+    def _watch(self, worker: _Worker) -> None:
+        """Kill a worker whose event loop stands still; it is replaced as one that died.
+
+        Its silence is counted in looks, no clock: while the machine or this process stood still,
+        which is no worker's fault, there were none.
+        """
+        worker.silent = 0.0 if _beats(worker.pulse) else worker.silent + LOOK_SECONDS
+        if worker.silent > PATIENCE_SECONDS:
+            fields = {"pid": worker.process.pid, "silent_seconds": round(worker.silent, 1)}
+            logs.log.error("worker hangs", extra={"fields": fields})
+            worker.process.kill()
+            worker.silent = 0.0  # until it is dead
 
     def _listen_to(self, worker: _Worker) -> None:
         """Take what a worker says: which model it answers with, or why it cannot."""
@@ -188,6 +230,7 @@ class _Crew:
         """Have a dead worker replaced; raise where none ever answered, for then none will."""
         status, pid = worker.process.exitcode, worker.process.pid
         worker.told.close()
+        worker.pulse.close()
         mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]
         if self._identity is None:
             raise worker.fault or RunError(
@@ -214,19 +257,38 @@ def _kill(processes: list[SpawnProcess]) -> None:
     logs.event("ended before all requests were answered")
 
 
+def _beats(pulse: socket.socket) -> bool:
+    """Tell whether there was a sign since the last look."""
+    try:
+        return bool(pulse.recv(4096))
+    except OSError:  # nothing came, or it died; that is looked at next
+        return False
+
+
+def _beat(beating: socket.socket) -> None:
+    """Say that the event loop turns, without waiting: the parent may be stopped, or gone."""
+    with contextlib.suppress(OSError):
+        beating.send(b".")
+
+
 def _work(
     settings: Settings,
     listener: socket.socket,
     told: Connection,
+    beating: socket.socket,
     folder: str,
     first: Identity | None,
 ) -> None:
     """Be a worker; with the model that the first one answered with, if one did."""
     from fmnist.serving.server import serve
 
-    threading.Thread(target=_end_with_parent, args=(told, folder), daemon=True).start()
+    tokens = Tokens(settings.tokens)
+    beating.setblocking(False)
+    beat = partial(_beat, beating)
+    threading.Thread(target=_heed, args=(told, tokens, folder), daemon=True).start()
     try:
-        serve(settings, listener, told.send, (signal.SIGTERM,), first)
+        with at_hangup(lambda: None):  # the parent reads the file for all
+            serve(settings, listener, told.send, tokens, (signal.SIGTERM,), first, beat)
     except FmnistError as error:
         told.send(FmnistError(str(error)))
     except Exception as error:  # our own fault, of any kind: only this process's log can tell it
@@ -235,10 +297,11 @@ def _work(
         raise SystemExit(1) from error
 
 
-def _end_with_parent(told: Connection, folder: str) -> None:
-    """Have this process finish when its parent is gone, which says nothing and only ends."""
+def _heed(told: Connection, tokens: Tokens, folder: str) -> None:
+    """Take the tokens that the parent sends; have this process finish when it is gone."""
     with contextlib.suppress(EOFError, OSError):
-        told.recv()
+        while True:
+            tokens.renew(told.recv())
     shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
 

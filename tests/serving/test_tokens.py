@@ -1,0 +1,130 @@
+"""Tokens that change while the server runs: SIGHUP has their file read again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist.serving.tokens import Tokens
+from servers import ENDS_WITHIN, Server, running
+from waiting import wait_until
+
+OLD, NEW = "of-yesterday-0123456789", "of-tomorrow-0123456789"
+ALONE_OR_TWO = pytest.mark.parametrize("workers", [1, 2])
+
+
+def statuses(server: Server, token: str) -> set[int]:
+    """What ten requests with a token are answered, each on a connection of its own."""
+    ask = {"Authorization": f"Bearer {token}"}
+    return {server.get("/api/about", headers=ask).status_code for _ in range(10)}
+
+
+def events(server: Server, name: str) -> list[dict[str, Any]]:
+    """What was logged so far under a name."""
+    told = map(json.loads, server.stderr_lines())
+    return [each for each in told if each["event"] == name]
+
+
+def told_of(server: Server, file: Path, content: str, event: str) -> dict[str, Any]:
+    """Write the file of tokens, send SIGHUP, and return what is logged of it."""
+    before = len(events(server, event))
+    file.write_text(content)
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(events(server, event)) > before)
+    return events(server, event)[-1]
+
+
+@ALONE_OR_TWO
+def test_new_tokens_are_taken_and_old_ones_refused(tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{OLD}\n")
+    with running("--token-file", str(file), "--workers", str(workers)) as server:
+        wait_until(lambda: len(events(server, "answering")) == workers)
+        assert (statuses(server, OLD), statuses(server, NEW)) == ({200}, {401})
+        assert told_of(server, file, f"{OLD}\n{NEW}\n", "tokens read")["tokens"] == 2
+        wait_until(lambda: statuses(server, NEW) == {200})
+        assert statuses(server, OLD) == {200}
+        assert told_of(server, file, f"{NEW}\n", "tokens read")["tokens"] == 1
+        wait_until(lambda: statuses(server, OLD) == {401})
+        assert statuses(server, NEW) == {200}
+        assert len(events(server, "answering")) == workers  # the same processes
+        assert server.stop() == 0
+        printed = server.err.read_text()
+    assert OLD not in printed
+    assert NEW not in printed
+
+
+@ALONE_OR_TWO
+def test_a_file_that_is_bad_leaves_the_last_good_tokens(tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{OLD}\n")
+    with running("--token-file", str(file), "--workers", str(workers)) as server:
+        wait_until(lambda: len(events(server, "answering")) == workers)
+        told_of(server, file, f"{NEW}\n", "tokens read")
+        wait_until(lambda: statuses(server, OLD) == {401})
+        for content, reason in (("", "holds none"), ("short\n", "a token must be 16 to 512")):
+            kept = told_of(server, file, content, "tokens kept")
+            assert kept["level"] == "error"
+            assert reason in kept["reason"]
+        file.unlink()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(events(server, "tokens kept")) == 3)
+        assert "cannot be read" in events(server, "tokens kept")[-1]["reason"]
+        assert (statuses(server, NEW), statuses(server, OLD)) == ({200}, {401})
+        assert server.stop() == 0
+
+
+def test_a_worker_that_comes_later_takes_the_new_ones(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{OLD}\n")
+    with running("--token-file", str(file), "--workers", "2") as server:
+        wait_until(lambda: len(events(server, "answering")) == 2)
+        told_of(server, file, f"{NEW}\n", "tokens read")
+        for worker in events(server, "answering"):
+            os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: len(events(server, "answering")) == 4)
+        assert (statuses(server, NEW), statuses(server, OLD)) == ({200}, {401})
+        assert server.stop() == 0
+
+
+@ALONE_OR_TWO
+def test_without_a_file_of_tokens_a_hangup_changes_nothing(workers: int) -> None:
+    variables = {"FMNIST_SERVE_TOKEN": OLD}
+    with running("--workers", str(workers), env=variables) as server:
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(events(server, "tokens read")) == 1)
+        assert (statuses(server, OLD), statuses(server, NEW)) == ({200}, {401})
+        assert server.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_a_terminal_that_is_closed_ends_it() -> None:
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-m", "fmnist", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"http://")
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(ENDS_WITHIN) == -signal.SIGHUP
+        finally:
+            process.kill()
+    os.close(terminal)
+    os.close(reader)
+
+
+def test_any_of_them_opens_and_none_at_all_is_false() -> None:
+    tokens = Tokens([OLD, NEW])
+    assert tokens
+    assert tokens.admit(f"Bearer {NEW}".encode())
+    assert tokens.admit(f"bearer  {OLD} ".encode())
+    for header in (b"", OLD.encode(), f"Basic {OLD}".encode(), f"Bearer {OLD}x".encode()):
+        assert not tokens.admit(header)
+    tokens.renew([])
+    assert not tokens
+    assert not tokens.admit(b"Bearer ")
