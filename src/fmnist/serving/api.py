@@ -18,11 +18,11 @@ from PIL import Image
 from fmnist import answers
 from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError
+from fmnist.serving.api_openapi import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.bodies import read_body
+from fmnist.serving.exchange import EXCHANGE
 from fmnist.serving.forms import FORM, FormFile, form_files
-from fmnist.serving.passage import PASSAGE
 from fmnist.serving.refusal import Refusal, status_of
-from fmnist.serving.schema import ERRORS, ERRORS_OF_PREDICT, REQUEST_BODY, About, Answers
 from fmnist.serving.served import Served
 
 router = APIRouter()
@@ -85,7 +85,7 @@ async def _files(request: Request, served: Served) -> list[FormFile]:
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != FORM:
         return [FormFile("", body)]
-    scope[PASSAGE].hold(len(body))  # the files, beside the form
+    scope[EXCHANGE].hold(len(body))  # the files, beside the form
     return await form_files(body, content_type, served.settings.files)
 
 

@@ -20,19 +20,25 @@ from fmnist.serving import api, protocol
 from fmnist.serving.backlog import Backlog
 from fmnist.serving.batching import LARGEST
 from fmnist.serving.gate import Gate
-from fmnist.serving.identity import Identity
 from fmnist.serving.metrics import Metrics
+from fmnist.serving.model_identity import Identity
 from fmnist.serving.pages import page_routes
 from fmnist.serving.protocol_openapi import openapi_paths
 from fmnist.serving.refusal import Refusal
 from fmnist.serving.served import open_served
 from fmnist.serving.settings import Settings
+from fmnist.serving.tokens import Tokens
 
 _Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
 
-def create_app(settings: Settings, classifier: Classifier, identity: Identity) -> Gate:
-    """Return the ASGI application around a classifier: the one that `settings.model` names."""
+def create_app(
+    settings: Settings, classifier: Classifier, identity: Identity, tokens: Tokens | None = None
+) -> Gate:
+    """Return the ASGI application around a classifier: the one that `settings.model` names.
+
+    It takes `tokens`, which may be renewed; None: those of the settings.
+    """
     metrics = Metrics()
     metrics.model(*identity)
     json_api = _json_api(partial(_lifespan, classifier, settings, metrics))
@@ -42,7 +48,7 @@ def create_app(settings: Settings, classifier: Classifier, identity: Identity) -
         Route("/metrics", partial(_show_metrics, metrics)),
         Route("/openapi.json", partial(_show_document, json_api)),
     )
-    return Gate(_Doors(routes, json_api), settings, metrics, _backlog(settings))
+    return Gate(_Doors(routes, json_api), settings, metrics, _backlog(settings), tokens)
 
 
 def _backlog(settings: Settings) -> Backlog:

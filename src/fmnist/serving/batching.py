@@ -1,11 +1,12 @@
 """Dynamic batching: requests that wait for the network are asked about together."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from threading import Condition, Thread
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from fmnist.serving.refusal import late, overloaded
 LARGEST = 128  # images
 FULL = "too many requests wait for the network"
 
-T = TypeVar("T")
 Scores: TypeAlias = NDArray[np.float32]  # (n, k), a row for each of n images
 Ask: TypeAlias = Callable[[NDArray[np.uint8]], Scores]
 
@@ -42,20 +42,12 @@ class _Asked(NamedTuple):
         return len(self.images)
 
 
-class _Work(NamedTuple):
-    work: Callable[[], Any]
-    answer: "asyncio.Future[Any]"
-    until: float
-    size: int = LARGEST  # images that could be asked about meanwhile, at least
-
-
 class Batcher:
     """Asks a network in one thread of its own; while it works, requests gather for the next batch.
 
-    A request that finds the network idle waits for nobody. The order of requests is kept. As only
-    that thread asks, the network need not bear several. The thread takes the next batch by itself:
-    were it handed over, the network would stand still until the event loop came to it. All methods
-    are for the running event loop.
+    A request that finds the network idle waits for nobody. The order of requests is kept. The
+    thread takes the next batch by itself: were it handed over, the network would stand still until
+    the event loop came to it. All methods are for the running event loop.
     """
 
     def __init__(self, ask: Ask, waiting: int, seconds: float, metrics: Counts) -> None:
@@ -69,12 +61,12 @@ class Batcher:
         self._seconds = seconds
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._clock: asyncio.TimerHandle | None = None  # for the first that may come to be late
-        self._changed = Condition()  # guards what follows
-        self._queue: deque[_Asked | _Work] = deque()
+        self._unanswered: deque[_Asked] = deque()  # as they came, which is as they become late
+        self._clock: asyncio.TimerHandle | None = None  # for the first of them
+        self._began: float | None = None  # when the network was asked, if it is at work
+        self._changed = Condition()  # guards changes of what follows
+        self._queue: deque[_Asked] = deque()  # what the thread has yet to take
         self._images = 0  # of those in the queue
-        self._in_hand: Sequence[_Asked | _Work] = ()
-        self._began = 0.0  # when what is in hand was taken
         self._closed = False
         self._thread = Thread(target=self._answer_all, name="fmnist-network", daemon=True)
         self._thread.start()
@@ -86,7 +78,8 @@ class Batcher:
 
     def busy_seconds(self) -> float:
         """Return for how long the network has been at its present work; 0: it has none."""
-        return self._loop.time() - self._began if self._in_hand else 0.0
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def ask(self, images: NDArray[np.uint8]) -> Scores:
         """Return rows (n, k) for images (n, 28, 28).
@@ -94,111 +87,94 @@ class Batcher:
         Raises Refusal where too many wait, or this request waits too long, and what the network
         raises if these images alone make it do so.
         """
-        answer: asyncio.Future[Scores] = self._loop.create_future()
-        self._wait(_Asked(images, answer, self._loop.time() + self._seconds))
-        return await answer
-
-    async def do(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, done in the network's thread between two batches.
-
-        For whatever asks the network by itself, such as a heat map. Raises as `ask`.
-        """
-        answer: asyncio.Future[T] = self._loop.create_future()
-        self._wait(_Work(work, answer, self._loop.time() + self._seconds))
-        return await answer
+        self.check_room()
+        asked = _Asked(images, self._loop.create_future(), self._loop.time() + self._seconds)
+        with self._changed:
+            self._queue.append(asked)
+            self._images += asked.size
+            self._metrics.waiting("tensors", len(self._queue))
+            self._changed.notify()
+        self._unanswered.append(asked)
+        if self._clock is None:
+            self._clock = self._loop.call_at(asked.until, self._expire)
+        return await asked.answer
 
     def close(self) -> None:
-        """End the thread, once it has done what it does now."""
+        """End the thread, once it has done what it does now, and cancel the requests that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
         if self._clock is not None:
             self._clock.cancel()
-
-    def _wait(self, request: _Asked | _Work) -> None:
-        self.check_room()
-        with self._changed:
-            self._queue.append(request)
-            self._images += request.size
-            self._changed.notify()
-            self._metrics.waiting("tensors", len(self._queue))
-        if self._clock is None:
-            self._clock = self._loop.call_at(request.until, self._expire)
+        for asked in self._unanswered:
+            asked.answer.cancel()
 
     def _expire(self) -> None:
-        """End the requests whose time is over, and come back when that of the next one is.
-
-        One clock serves all: the order in which they came is that in which they become late.
-        """
+        """End the requests whose time is over, and come back when that of the next one is."""
         self._clock = None
-        with self._changed:
-            unanswered = [*self._in_hand, *self._queue]
-        for request in unanswered:
-            if request.answer.done():
-                continue
-            if request.until > self._loop.time():
-                self._clock = self._loop.call_at(request.until, self._expire)
+        self._forget_answered()
+        while self._unanswered:
+            first = self._unanswered[0]
+            if first.until > self._loop.time():
+                self._clock = self._loop.call_at(first.until, self._expire)
                 return
-            request.answer.set_exception(late(self._seconds))
+            first.answer.set_exception(late(self._seconds))
+            self._forget_answered()
 
-    def _tell(self, requests: Sequence[_Asked | _Work], results: list[Any]) -> None:
-        """Give requests what the thread has found: results, or errors."""
-        for request, result in zip(requests, results, strict=True):
-            if request.answer.done():  # its client has given up, or its time is over
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0].answer.done():
+            self._unanswered.popleft()
+
+    def _tell(self, batch: Sequence[_Asked], results: Sequence[Scores | Exception]) -> None:
+        """Give requests what the thread has found."""
+        for asked, result in zip(batch, results, strict=True):
+            if asked.answer.done():  # its client has given up, or its time is over
                 continue
             if isinstance(result, Exception):
-                request.answer.set_exception(result)
+                asked.answer.set_exception(result)
             else:
-                request.answer.set_result(result)
+                asked.answer.set_result(result)
+        self._forget_answered()
 
     def _answer_all(self) -> None:
         """Work through the queue, in the thread, until it is closed."""
-        while taken := self._taken():
-            wanted = [request for request in taken if not request.answer.done()]
+        while batch := self._taken():
+            wanted = [asked for asked in batch if not asked.answer.done()]
             if wanted:
-                self._loop.call_soon_threadsafe(self._tell, wanted, self._results(wanted))
+                self._began = time.monotonic()
+                results = self._results(wanted)
+                self._began = None
+                self._loop.call_soon_threadsafe(self._tell, wanted, results)
 
-    def _taken(self) -> Sequence[_Asked | _Work]:
-        """Wait for requests and take the first batch of them; none once it is closed."""
+    def _taken(self) -> list[_Asked]:
+        """Wait for requests and take those that fit into a batch; none once it is closed."""
+        batch: list[_Asked] = []
+        images = 0
         with self._changed:
-            self._in_hand = ()
             self._changed.wait_for(lambda: self._queue or self._closed)
-            if not self._closed:
-                self._in_hand, self._began = self._next_batch(), self._loop.time()
-                self._metrics.waiting("tensors", len(self._queue))
-            return self._in_hand
+            while self._queue and not self._closed:
+                images += self._queue[0].size
+                if batch and images > LARGEST:
+                    break
+                batch.append(self._queue.popleft())
+                self._images -= batch[-1].size
+        return batch
 
-    def _next_batch(self) -> list[_Asked | _Work]:
-        """Take the first request and those behind it that fit into its batch."""
-        first = self._next()
-        taken, room = [first], LARGEST - first.size
-        while self._queue and isinstance(self._queue[0], _Asked) and self._queue[0].size <= room:
-            taken.append(self._next())
-            room -= taken[-1].size
-        return taken
-
-    def _next(self) -> _Asked | _Work:
-        request = self._queue.popleft()
-        self._images -= request.size
-        return request
-
-    def _results(self, requests: Sequence[_Asked | _Work]) -> list[Any]:
-        """Return the result of each request; the error of one that has none."""
+    def _results(self, batch: Sequence[_Asked]) -> Sequence[Scores | Exception]:
+        """Return the rows of each request, or the error of one that has none."""
         try:
-            return self._together(requests)
+            return self._rows(batch)
         except Exception as error:  # of any kind: who is to blame shows when each is alone
-            if len(requests) == 1:
+            if len(batch) == 1:
                 return [error]
-            return [self._results([request])[0] for request in requests]
+            return [self._results([asked])[0] for asked in batch]
 
-    def _together(self, requests: Sequence[_Asked | _Work]) -> list[Any]:
-        first = requests[0]
-        if isinstance(first, _Work):
-            return [first.work()]
-        batch = [request.images for request in requests if isinstance(request, _Asked)]
-        images = batch[0] if len(batch) == 1 else np.concatenate(batch)
+    def _rows(self, batch: Sequence[_Asked]) -> list[Scores]:
+        with self._changed:
+            self._metrics.waiting("tensors", len(self._queue))
+        images = np.concatenate([asked.images for asked in batch])
         self._metrics.batch(len(images))
         rows = self._ask(images)
-        ends = accumulate(len(each) for each in batch)
-        return [rows[end - len(each) : end] for each, end in zip(batch, ends, strict=True)]
+        ends = accumulate(asked.size for asked in batch)
+        return [rows[end - asked.size : end] for asked, end in zip(batch, ends, strict=True)]

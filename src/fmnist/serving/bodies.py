@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fmnist.serving.passage import PASSAGE, Passage
-from fmnist.serving.refusal import Refusal, overloaded
+from fmnist.serving.exchange import EXCHANGE, Exchange
+from fmnist.serving.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
@@ -28,33 +28,6 @@ _THREADS = ThreadPoolExecutor(2, thread_name_prefix="fmnist-bodies")
 async def off_loop(work: Callable[[], T]) -> T:
     """Return what `work` on a body returns, done in one of few threads."""
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
-
-
-class BytesInFlight:
-    """The bytes that requests hold from their arrival until their end, as sent and as unpacked.
-
-    They fill the memory together. All methods are for the event loop.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-
-    def add(self, passage: Passage, size: int) -> None:
-        """Count bytes of a request, or fewer; raise Refusal (503) where all requests hold too many.
-
-        A request that is alone is taken: its own limits are enough.
-        """
-        alone = self._bytes == passage.held
-        if size > 0 and self._bytes + size > self._limit and not alone:
-            raise overloaded("too many uploads at once")
-        self._bytes += size
-        passage.held += size
-
-    def release(self, passage: Passage) -> None:
-        """Count the bytes of a request no longer, as it has ended."""
-        self._bytes -= passage.held
-        passage.held = 0
 
 
 async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
@@ -77,7 +50,7 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
             "malformed",
         )
     body = await _received(scope, receive, limit)
-    return await _unpacked(scope[PASSAGE], body, coding, limit)
+    return await _unpacked(scope[EXCHANGE], body, coding, limit)
 
 
 def _length(text: bytes) -> int:
@@ -88,12 +61,12 @@ def _length(text: bytes) -> int:
 
 async def _received(scope: "Scope", receive: "Receive", limit: int) -> bytes:
     """Return the body as it was sent."""
-    passage: Passage = scope[PASSAGE]
+    exchange: Exchange = scope[EXCHANGE]
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body = message.get("body", b"")
-        passage.hold(len(body))
-        return _ended(passage, body, limit)
+        exchange.hold(len(body))
+        return _ended(exchange, body, limit)
     arrived = bytearray()  # not a list: a body may come byte by byte
     while True:
         if message["type"] != "http.request":
@@ -101,32 +74,32 @@ async def _received(scope: "Scope", receive: "Receive", limit: int) -> bytes:
         chunk = message.get("body", b"")
         if len(arrived) + len(chunk) > limit:
             raise too_large(limit)
-        passage.hold(len(chunk))
+        exchange.hold(len(chunk))
         arrived += chunk
         if not message.get("more_body"):
-            return _ended(passage, bytes(arrived), limit)
+            return _ended(exchange, bytes(arrived), limit)
         message = await receive()
 
 
-def _ended(passage: Passage, body: bytes, limit: int) -> bytes:
+def _ended(exchange: Exchange, body: bytes, limit: int) -> bytes:
     """Return a body that came to its end, or raise what the connection found wrong with it."""
-    passage.bytes_in = len(body)
-    if passage.broken is not None:
-        raise passage.broken
+    exchange.bytes_in = len(body)
+    if exchange.broken is not None:
+        raise exchange.broken
     if len(body) > limit:
         raise too_large(limit)
     return body
 
 
-async def _unpacked(passage: Passage, body: bytes, coding: bytes, limit: int) -> bytes:
+async def _unpacked(exchange: Exchange, body: bytes, coding: bytes, limit: int) -> bytes:
     """Return a body without its coding; the memory that it may come to need is held meanwhile."""
     most = min(limit, len(body) * _RATIO)
-    passage.hold(most)
+    exchange.hold(most)
     if len(body) <= _SMALL:
         whole = decompressed(body, coding, limit)
     else:
         whole = await off_loop(partial(decompressed, body, coding, limit))
-    passage.hold(len(whole) - most)
+    exchange.hold(len(whole) - most)
     return whole
 
 

@@ -16,11 +16,12 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fmnist.serving import logs
 from fmnist.serving.alarm import Alarm
 from fmnist.serving.connections import Connections
 from fmnist.serving.cycle import Cycle
+from fmnist.serving.exchange import EXCHANGE, Exchange
 from fmnist.serving.gate import Gate
-from fmnist.serving.passage import PASSAGE, Passage
 from fmnist.serving.rates import client_of
 from fmnist.serving.refusal import Refusal, overloaded
 from fmnist.serving.settings import Settings
@@ -362,11 +363,13 @@ class Connection(HttpToolsProtocol):
     def _take(self) -> None:
         """Have a request answered, once those before it are."""
         scope, url = self.scope, httptools.parse_url(self.url)
+        if url.path is None:  # http://host, which no client sends but a proxy's
+            raise Refusal(400, "the request's address has no path; send one that begins with /")
         path = url.path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
-        cast("dict[str, Any]", scope)[PASSAGE] = Passage(self._gate.in_flight)
+        cast("dict[str, Any]", scope)[EXCHANGE] = Exchange(self._gate.held)
         is_first = not self._is_answering()
         self.cycle = cycle = self._cycle()
         if is_first:
@@ -405,7 +408,7 @@ class Connection(HttpToolsProtocol):
         cycle, self._running = self._running, None
         if cycle is None or cycle.response_complete:
             return
-        _passage(cycle).gone = True
+        _exchange(cycle).gone = True
         cycle.disconnected = True
         cycle.message_event.set()
         if self._task is not None:
@@ -437,6 +440,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no HTTP or too slow, after the requests before it."""
+        if self._stage is Stage.nothing:  # it came with the last of what was to be thrown away
+            return
         stage, self._stage = self._stage, Stage.nothing
         self._alarm.stop()
         if stage is Stage.body:
@@ -454,7 +459,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering():
             self.end()
             return
-        _passage(self.cycle).broken = refusal
+        _exchange(self.cycle).broken = refusal
         self.cycle.keep_alive = False
         self.cycle.more_body = False
         self.cycle.message_event.set()
@@ -484,15 +489,19 @@ class Connection(HttpToolsProtocol):
         return self._limits.body_seconds if unsent else LINGER_SECONDS
 
 
-def _passage(cycle: "RequestResponseCycle") -> Passage:
-    return cast("Passage", cast("dict[str, Any]", cycle.scope)[PASSAGE])
+def _exchange(cycle: "RequestResponseCycle") -> Exchange:
+    return cast("Exchange", cast("dict[str, Any]", cycle.scope)[EXCHANGE])
 
 
 def _reason(error: httptools.HttpParserError) -> Refusal:
-    """Return why the parser stopped: our own refusal in one of its callbacks, or its own."""
-    if isinstance(error.__context__, Refusal):
-        return error.__context__
-    return Refusal(400, "the request is not sound HTTP/1.1; check its framing and headers")
+    """Return why the parser stopped: a refusal or fault of ours in a callback, or its own."""
+    cause = error.__context__
+    if isinstance(cause, Refusal):
+        return cause
+    if cause is None or isinstance(cause, httptools.HttpParserError):
+        return Refusal(400, "the request is not sound HTTP/1.1; check its framing and headers")
+    logs.log.error("error", exc_info=cause)
+    return Refusal(500, "the server failed; its log tells why")
 
 
 def _too_long() -> Refusal:

@@ -1,7 +1,6 @@
 """What every request passes on its way in and out: who may ask, ids, headers, errors, counts."""
 
 import asyncio
-import hmac
 import itertools
 import json
 import re
@@ -17,13 +16,13 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from fmnist.serving import logs
 from fmnist.serving.backlog import Backlog
 from fmnist.serving.batching import FULL
-from fmnist.serving.bodies import BytesInFlight
+from fmnist.serving.exchange import EXCHANGE, Exchange, HeldBytes
 from fmnist.serving.hosts import Hosts, is_cross_site
 from fmnist.serving.metrics import CLIENT_GONE, Metrics
-from fmnist.serving.passage import PASSAGE, Passage
 from fmnist.serving.rates import Rates, client_of, unmapped
 from fmnist.serving.refusal import REASONS, Refusal, overloaded
 from fmnist.serving.settings import MetricsChoice, Settings
+from fmnist.serving.tokens import Tokens
 
 NETWORK = "/v2/models/{model}/infer"  # the route of what asks the network
 UNMATCHED = "unmatched"  # the route of what has none, in logs and metrics
@@ -73,16 +72,21 @@ class Gate:
     """An ASGI application around another, whose errors it answers."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, metrics: Metrics, backlog: Backlog | None = None
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        metrics: Metrics,
+        backlog: Backlog | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.backlog = backlog or Backlog()
-        self.in_flight = BytesInFlight(settings.held_bytes)
+        self.held = HeldBytes(settings.held_bytes)
         self._app = app
         self._hosts = Hosts(settings)
         self._rates = Rates(settings.rate, settings.burst) if settings.rate else None
-        self._authorizations = [f"Bearer {token}".encode() for token in settings.tokens]
+        self._tokens = Tokens(settings.tokens) if tokens is None else tokens
         status, headers, self._busy_body = _parts(overloaded(FULL))
         self._busy_head = _head(status, [*headers, *_SECURITY, _NO_STORE, (b"x-request-id", b"")])
         self._turned_away = 0  # since the log told it
@@ -105,28 +109,28 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         self.metrics.in_flight(1)
-        passage: Passage = scope.get(PASSAGE) or Passage(self.in_flight)
+        exchange: Exchange = scope.get(EXCHANGE) or Exchange(self.held)
         headers = dict(scope["headers"])
         out = _Out(send, _request_id(headers), _is_guarded(scope["path"]))
         inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
-        inner[PASSAGE] = passage
+        inner[EXCHANGE] = exchange
         try:
-            if passage.broken is not None:
-                raise passage.broken
+            if exchange.broken is not None:
+                raise exchange.broken
             self._admit(inner, headers)
             await self._app(inner, receive, out.send)
         except asyncio.CancelledError:
-            await self._give_up(passage, out)
+            await self._give_up(exchange, out)
         except Exception as error:  # the application's; its client is told, its operator too
             await self._refuse(error, out)
         finally:
-            self.in_flight.release(passage)
+            exchange.release()
             self.metrics.in_flight(-1)
         route = getattr(inner.get("route"), "path", UNMATCHED)
         seconds = time.perf_counter() - began
         method, client = scope["method"], self._client(scope["client"])
         reason = out.reason or REASONS.get(out.status, "")  # of pictures, the application tells
-        told = out.request_id, route, method, out.status, seconds, passage.bytes_in
+        told = out.request_id, route, method, out.status, seconds, exchange.bytes_in
         self._note(logs.Answered(*told, client, reason))
 
     def turn_away(self, scope: Scope, headers: _Headers) -> bytes | None:
@@ -179,7 +183,7 @@ class Gate:
             return
         if self._rates is not None and scope["client"]:
             self._rates.take(scope["client"][0])
-        if self._authorizations:
+        if self._tokens:
             self._check_token(headers)
 
     def _check_origin(self, scope: Scope, headers: _Headers) -> None:
@@ -205,23 +209,20 @@ class Gate:
         choice = self.settings.metrics
         if choice is MetricsChoice.off:
             raise Refusal(404, "the metrics are switched off")
-        if choice is MetricsChoice.token and self._authorizations:
+        if choice is MetricsChoice.token and self._tokens:
             self._check_token(headers)
 
     def _check_token(self, headers: _Headers) -> None:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = scheme.title() + b" " + token.strip()
-        # In constant time: how long it takes does not tell how much of a guess is right.
-        if not sum([hmac.compare_digest(given, each) for each in self._authorizations]):
+        if not self._tokens.admit(headers.get(b"authorization", b"")):
             raise Refusal(
                 401,
                 "the token is missing or wrong; send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
 
-    async def _give_up(self, passage: Passage, out: "_Out") -> None:
+    async def _give_up(self, exchange: Exchange, out: "_Out") -> None:
         """End a request whose task was cancelled: its client is gone, or the server stops."""
-        if passage.gone:
+        if exchange.gone:
             out.status = CLIENT_GONE
         elif not out.is_begun:
             again = {"Retry-After": "1"}

@@ -1,7 +1,9 @@
 """The Open Inference Protocol, version 2, over REST, with the extension for binary tensors.
 
 Two models: `fmnist` takes images as Fashion-MNIST has them, `fmnist_photo` the files of pictures.
-What is Triton's alone (shared memory, classification, statistics, loading models) is not offered.
+Of what is Triton's alone, a model's configuration is told: clients read there how many images a
+request may hold. Shared memory, classification and a repository of models are not offered, and
+statistics neither: of several workers each would tell its own, where /metrics adds up.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sized
 from functools import lru_cache, partial
 from importlib import metadata
+from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,12 +24,19 @@ from starlette.types import Receive, Scope, Send
 
 from fmnist.classifier import Prediction
 from fmnist.errors import PhotoError
-from fmnist.serving import elements
+from fmnist.serving import protocol_tensors as tensors
 from fmnist.serving.bodies import BIG, off_loop, read_body
-from fmnist.serving.passage import PASSAGE
+from fmnist.serving.exchange import EXCHANGE
+from fmnist.serving.protocol_messages import (
+    Asked,
+    Model,
+    Tensor,
+    Values,
+    decode_request,
+    encode_response,
+)
 from fmnist.serving.refusal import Refusal, status_of
 from fmnist.serving.served import Served
-from fmnist.serving.tensors import Asked, Model, Tensor, Values, decode_request, encode_response
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Sized)
@@ -35,18 +45,23 @@ STOPPING = "stopping"  # a key of uvicorn's state from when the server is told t
 VERSION = "1"  # of both models: a server has one network and never changes it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
-JSON_IMAGE = 8 * elements.IMAGE  # bytes an image may take: "255, " is a pixel, and line ends
+# Bytes an image may take in JSON that has a line for each pixel, indented by four for each of seven
+# levels, as json.dumps(indent=4) writes it: 33 a pixel, and lines for brackets.
+JSON_IMAGE = 36 * tensors.IMAGE
+# Python's own lock is held while JSON is read, for 256 images some 10 ms. Were two threads at it,
+# the event loop would wait for both, and they would be no faster.
+_DECODING = Lock()
 QUICK = 1  # zlib's level: an answer has some hundred bytes of numbers, which hardly shrink
 
 PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))  # in the order of the classes
 IMAGES = Model(
     name="fmnist",
-    takes=Tensor("images", "UINT8", (-1, elements.SIDE, elements.SIDE)),  # background 0
+    takes=Tensor("images", "UINT8", (-1, tensors.SIDE, tensors.SIDE)),  # background 0
     gives=(Tensor("logits", "FP32", (-1, 10)), PROBABILITIES),
-    values=elements.IMAGE + elements.SIDE + 1,
-    from_json=elements.images_from_json,
-    from_binary=elements.images_from_binary,
-    from_raw=elements.images_from_raw,
+    values=tensors.IMAGE + tensors.SIDE + 1,
+    from_json=tensors.images_from_json,
+    from_binary=tensors.images_from_binary,
+    from_raw=tensors.images_from_raw,
 )
 PHOTOS = Model(
     name="fmnist_photo",
@@ -59,9 +74,9 @@ PHOTOS = Model(
         Tensor("warnings", "BYTES", (-1,)),  # advice, a line each
     ),
     values=1,
-    from_json=elements.files_from_json,
-    from_binary=elements.files_from_binary,
-    from_raw=elements.files_from_raw,
+    from_json=tensors.files_from_json,
+    from_binary=tensors.files_from_binary,
+    from_raw=tensors.files_from_raw,
 )
 
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -89,7 +104,7 @@ async def answer_photos(scope: Scope, receive: Receive, header_length: str | Non
     served: Served = scope["state"]["served"]
     served.check_room()
     body = await read_body(scope, receive, served.settings.body_bytes)
-    scope[PASSAGE].hold(len(body))  # the files, beside the message
+    scope[EXCHANGE].hold(len(body))  # the files, beside the message
     asked = await _decoded(body, header_length, PHOTOS, served.settings.files)
     predictions = await _in_time(_judged(served, asked.elements), asked.microseconds)
     return encode_response(PHOTOS, VERSION, asked, _outputs(predictions))
@@ -99,7 +114,12 @@ async def _decoded(body: bytes, header_length: str | None, model: Model[E], most
     """Return what a request asks; a large one is taken apart off the event loop."""
     if len(body) <= BIG:
         return decode_request(body, header_length, model, most)
-    return await off_loop(partial(decode_request, body, header_length, model, most))
+    return await off_loop(partial(_decoded_alone, body, header_length, model, most))
+
+
+def _decoded_alone(body: bytes, header_length: str | None, model: Model[E], most: int) -> Asked[E]:
+    with _DECODING:
+        return decode_request(body, header_length, model, most)
 
 
 async def _judged(served: Served, files: list[bytes]) -> list[Prediction]:
@@ -258,9 +278,8 @@ def _unready(error: str) -> Response:
 async def describe_server(request: Request) -> Response:
     """Say what answers, and which extensions of the protocol it has."""
     version = metadata.version("fmnist")
-    return JSONResponse(
-        {"name": "fmnist", "version": version, "extensions": ["binary_tensor_data"]}
-    )
+    extensions = ["binary_tensor_data", "model_configuration"]
+    return JSONResponse({"name": "fmnist", "version": version, "extensions": extensions})
 
 
 async def describe_model(request: Request) -> Response:
@@ -271,11 +290,15 @@ async def describe_model(request: Request) -> Response:
         {
             "name": model.name,
             "versions": [VERSION],
-            "platform": "fmnist_run" if served.of_run else "onnx_onnxv1",
+            "platform": _platform(served),
             "inputs": [_described(model.takes)],
             "outputs": [_described(tensor) for tensor in model.gives],
         }
     )
+
+
+def _platform(served: Served) -> str:
+    return "fmnist_run" if served.of_run else "onnx_onnxv1"
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:
@@ -284,6 +307,27 @@ def _described(tensor: Tensor) -> dict[str, Any]:
     if tensor is PHOTOS.takes:  # as MLServer says what strings in JSON are
         told["parameters"] = {"content_type": "base64"}
     return told
+
+
+async def configure_model(request: Request) -> Response:
+    """Say the same as Triton's extension "model configuration" does."""
+    served: Served = request.state.served
+    model = MODELS[_model_name(request.path_params)]
+    first = 1 if len(model.takes.shape) > 1 else 0  # axis of `dims`: behind the images of a batch
+    return JSONResponse(
+        {
+            "name": model.name,
+            "platform": _platform(served),
+            "max_batch_size": served.settings.images if first else 0,
+            "input": [_configured(model.takes, first)],
+            "output": [_configured(tensor, first) for tensor in model.gives],
+        }
+    )
+
+
+def _configured(tensor: Tensor, first: int) -> dict[str, Any]:
+    kind = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
+    return {"name": tensor.name, "data_type": f"TYPE_{kind}", "dims": tensor.shape[first:]}
 
 
 _MODEL, _VERSIONED = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
@@ -295,5 +339,6 @@ ROUTES = [
     Route("/v2/health/ready", ready),
     *(Route(f"{path}/ready", model_ready) for path in (_MODEL, _VERSIONED)),
     *(Route(path, describe_model) for path in (_MODEL, _VERSIONED)),
+    *(Route(f"{path}/config", configure_model) for path in (_MODEL, _VERSIONED)),
     *(Route(path, describe_server) for path in ("/v2", "/v2/")),
 ]

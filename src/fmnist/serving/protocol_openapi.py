@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from fmnist.serving.api_openapi import DESCRIPTIONS
 from fmnist.serving.protocol import HEADER_LENGTH, MODELS, VERSION
-from fmnist.serving.schema import REASONS
 
 _Part = dict[str, Any]  # of an OpenAPI document
 
-_REFUSED = {404: "There is no such model or version.", **REASONS}
+_REFUSED = {404: "There is no such model or version.", **DESCRIPTIONS}
 
 
 def openapi_paths() -> _Part:
@@ -21,6 +21,8 @@ def openapi_paths() -> _Part:
     for path, parameters in _MODEL_PATHS.items():
         told: _Part = {"parameters": parameters}
         paths[path] = told | {"get": _operation("What a model takes and gives", _MODEL, 401, 404)}
+        told_as_tritons = _operation("The same as Triton's configuration", _CONFIG, 401, 404)
+        paths[f"{path}/config"] = told | {"get": told_as_tritons}
         flag = _object(name=_STRING, ready=_FLAG)
         ready = _readiness("Whether a model is ready", flag, 401, 404, 503)
         paths[f"{path}/ready"] = told | {"get": ready}
@@ -126,6 +128,17 @@ _MODEL = _object(
     platform=_STRING,
     inputs=_list(_INPUT),
     outputs=_list(_DESCRIBED),
+)
+_CONFIGURED = _list(_object(name=_STRING, data_type=_STRING, dims=_list({"type": "integer"})))
+_CONFIG = _object(
+    name=_STRING,
+    platform=_STRING,
+    max_batch_size={
+        **_LENGTH,
+        "description": "images in a request; 0: dims begin with the number of files",
+    },
+    input=_CONFIGURED,
+    output=_CONFIGURED,
 )
 _NAMED = [_in_path("model", list(MODELS))]
 _MODEL_PATHS = {

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import ctypes
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,16 @@ from fmnist.serving.metrics import Metrics, timed
 from fmnist.serving.refusal import late, overloaded
 from fmnist.serving.settings import Settings
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Pillow holds a picture in blocks of 16 MB. The C library comes to keep blocks of that size for
 # itself: after eight pictures of 50 million pixels 570 MB, with this limit 150.
 RETURNED = 8 * 2**20  # bytes: larger blocks go back to the system at once
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+# Of a whole number in JSON; Python's least limit. The time to read one grows with their square, and
+# no other thread goes on meanwhile: 4 MB of numbers of 4,300 digits, its default, took 90 ms.
+DIGITS = 640
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Served:
     cores: int  # how many they are
     settings: Settings
     metrics: Metrics
-    of_run: bool  # then only the batcher's thread may ask the network
+    of_run: bool  # or else of an .onnx file
     pictures: int = 0  # whose requests are being answered, waiting ones included
 
     @contextlib.contextmanager
@@ -92,7 +97,7 @@ class Served:
     async def explained(self, answer: Prediction) -> NDArray[np.uint8]:
         """Return a photo (h, w, 3) with what its answer rests on drawn over it; within `room`."""
         find = partial(self.heat, answer.image, answer.class_index)
-        heat = await (self.batcher.do(find) if self.of_run else self.in_worker(find))
+        heat = await self.in_worker(find)
         drawn = await self.in_worker(partial(draw_heat, answer, lambda image, index: heat))
         assert drawn is not None  # every picture of a file has the steps it is drawn on
         return drawn
@@ -109,16 +114,30 @@ class Served:
 def open_served(classifier: Classifier, settings: Settings, metrics: Metrics) -> Iterator[Served]:
     """Lend a classifier to requests, with the threads that work for them."""
     _return_memory()
+    sys.set_int_max_str_digits(DIGITS)
     of_run = settings.model is not None and settings.model.is_dir()
     cores = physical_cores()
     with photo_threads(cores) as workers:
-        ask = timed(partial(_scores, classifier), metrics.network)
+        turns = threading.Lock() if of_run else contextlib.nullcontext()
+        ask = _in_turn(timed(partial(_scores, classifier), metrics.network), turns)
         batcher = Batcher(ask, settings.waiting_tensors, settings.deadline_seconds, metrics)
-        heat = _heat(classifier, settings)
+        heat = _in_turn(_heat(classifier, settings), turns)
         try:
             yield Served(classifier, heat, batcher, workers, cores, settings, metrics, of_run)
         finally:
             batcher.close()
+
+
+def _in_turn(
+    work: Callable[P, T], turns: contextlib.AbstractContextManager[object]
+) -> Callable[P, T]:
+    """Return `work` done within `turns`: PyTorch's module of a run is asked by one at a time."""
+
+    def in_turn(*given: P.args, **named: P.kwargs) -> T:
+        with turns:
+            return work(*given, **named)
+
+    return in_turn
 
 
 def _scores(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.serving.tensors import BYTES_OF_LENGTH, Buffer, malformed
+from fmnist.serving.protocol_messages import BYTES_OF_LENGTH, Buffer, malformed
 
 SIDE = 28  # px
 IMAGE = SIDE * SIDE  # bytes
@@ -59,7 +59,7 @@ def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
     values: list[Any] = data
     total = math.prod(shape)
     if len(values) != total:
-        raise malformed(f"the shape {list(shape)} has {total} values, and the data {len(values)}")
+        raise malformed(f"the shape is of {total} values, and there are {len(values)} in the data")
     return values
 
 
@@ -92,7 +92,7 @@ def files_from_raw(content: bytes) -> list[bytes]:
 def files_from_json(data: Any, number: int) -> list[bytes]:
     """Return the files of strings in base64, broken into lines or not: JSON has no bytes."""
     files = []
-    for index, text in enumerate(_flat(data, (number,))):
+    for index, text in enumerate(_flat(data, (number, 1))):  # [n], or a column
         try:
             files.append(_from_base64(text))
         except (TypeError, ValueError) as error:  # binascii.Error is a ValueError

@@ -26,6 +26,7 @@ ID = 1024  # characters of a request's name, which is echoed
 SHOWN = 60  # characters of what a message quotes
 REMEMBERED = 1024  # bytes of JSON that is kept for the next request
 SPARE = 1000  # values of a message's JSON besides those of its tensor
+COLONS = 2000  # of a message's JSON, in texts or behind names, which take longest to read
 
 
 class Tensor(NamedTuple):
@@ -160,13 +161,16 @@ def _refuse_constant(name: str) -> None:
     raise malformed(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+# Fractions stay text: none is of use here, and to read one may take a microsecond.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=str)
 
 
 def _parsed(text: bytes, most: int) -> Any:
     """Return what JSON says; of more than `most` values nothing is read, not to fill the memory."""
     if text.count(b",") + text.count(b"[") + text.count(b"{") > most:
         raise malformed(f"the JSON has more than {most:,} values; ask about fewer at a time")
+    if text.count(b":") > COLONS:
+        raise malformed(f"the JSON has more than {COLONS:,} names; leave out what is not of use")
     try:
         return _DECODER.decode(text.decode())
     except RecursionError as error:
@@ -209,12 +213,14 @@ def _described(tensor: dict[str, Any], model: Model[Any], most: int) -> tuple[in
 
 
 def _number(shape: Any, model: Model[T], most: int) -> int:
-    """Return how many elements a shape has; the rest of it must be the model's."""
-    wanted = model.takes.shape
-    if not isinstance(shape, list) or len(shape) != len(wanted) or set(map(type, shape)) != {int}:
-        raise malformed(f"the shape of {model.takes.name!r} must be {list(wanted)}")
-    if any(size != right for size, right in zip(shape[1:], wanted[1:], strict=True)):
-        raise malformed(f"the shape of {model.takes.name!r} must be {list(wanted)}")
+    """Return how many elements a shape has; the rest of it must be the model's.
+
+    A column [n, 1] is as good as [n]: MLServer's codecs, and Triton's batches, have strings so.
+    """
+    wanted = list(model.takes.shape)
+    rests = (wanted[1:], wanted[1:] or [1])
+    if not isinstance(shape, list) or set(map(type, shape)) != {int} or shape[1:] not in rests:
+        raise malformed(f"the shape of {model.takes.name!r} must be {wanted}")
     _check_number(shape[0], model, most)
     number: int = shape[0]
     return number

@@ -98,7 +98,7 @@ class About(BaseModel):
 
 
 # Why a request is turned down, whatever it asks.
-REASONS = {
+DESCRIPTIONS = {
     400: "The request is malformed.",
     401: "The token is missing or wrong.",
     403: "The request comes from another site's page.",
@@ -112,11 +112,11 @@ REASONS = {
 }
 _UNREAD = {413, 415, 422}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refused, "description": REASONS[status]} for status in (400, 401, 429)
+    status: {"model": Refused, "description": DESCRIPTIONS[status]} for status in (400, 401, 429)
 }
 ERRORS_OF_PREDICT: dict[int | str, dict[str, Any]] = {
     status: {"model": AllUnread if status in _UNREAD else Refused, "description": reason}
-    for status, reason in REASONS.items()
+    for status, reason in DESCRIPTIONS.items()
 }
 
 _FILE = {"type": "string", "format": "binary"}
