@@ -7,11 +7,18 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU, whatever el
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from platformdirs import user_cache_dir
 
 import garments as synthetic
 from fmnist.data import Dataset, load_dataset
 from fmnist.data.official import OFFICIAL
+
+# How long an example takes is a matter of what else the machine does.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 VARIABLES = ("FMNIST_DATA", "FMNIST_CACHE", "FMNIST_OFFLINE", "KERAS_HOME", "XDG_CACHE_HOME")
 

@@ -1,4 +1,4 @@
-"""Servers for tests: `fmnist serve` as a process of its own, or the application in a thread."""
+"""Servers for tests: `fmnist serve` as a process of its own, or an application in a thread."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import requests
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.serving.app import create_app
-from fmnist.serving.identity import Identity
+from fmnist.serving.gate import Gate
+from fmnist.serving.model_identity import Identity
 from fmnist.serving.server import configured
 from fmnist.serving.settings import Settings
+from waiting import PATIENCE, wait_until
 
-STARTS_WITHIN = 30.0  # seconds, on a machine that is busy with other tests
-ENDS_WITHIN = 40.0  # seconds, over the server's own 30
+STARTS_WITHIN = 120.0  # seconds, on a machine that has much else to do
+ENDS_WITHIN = 120.0
 IDENTITY = Identity("tiny", "0" * 64, "0.1.0")
 FACTS: dict[str, Any] = {
     "class_names": list(CLASS_NAMES),
@@ -35,6 +37,23 @@ FACTS: dict[str, Any] = {
     "least_probability": 0.3,
     "recipe": {"name": "tiny"},
 }
+
+# Code for `before`: the network answers once there is such a file.
+HELD = """
+import pathlib, time
+import fmnist.serving.model_identity as identity
+load = identity.load_classifier
+def held(*arguments, **options):
+    classifier = load(*arguments, **options)
+    ask = classifier._ask
+    def wait(images):
+        while not pathlib.Path({file!r}).exists():
+            time.sleep(0.01)
+        return ask(images)
+    classifier._ask = wait
+    return classifier
+identity.load_classifier = held
+"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +79,8 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     def stderr_lines(self) -> list[str]:
-        """What it has written on stderr so far."""
-        return self.err.read_text().splitlines()
+        """The lines that it has written on stderr so far; of one that is being written, nothing."""
+        return self.err.read_text().rpartition("\n")[0].splitlines()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status; the process ends in time or the test fails."""
@@ -70,10 +89,19 @@ class Server:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """Ask for a path: `server.get("/v2/health/live")`."""
-        return requests.get(self.url + path, **{"timeout": 30, **options})
+        return requests.get(self.url + path, **{"timeout": PATIENCE, **options})
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        return requests.post(self.url + path, **{"timeout": 30, **options})
+        return requests.post(self.url + path, **{"timeout": PATIENCE, **options})
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels, or over those that `name` begins with."""
+        lines = self.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def wait_for_requests(self, number: int) -> None:
+        """Wait until so many requests are being answered, the one that asks not among them."""
+        wait_until(lambda: self.metric("fmnist_requests_in_flight") == number + 1)
 
 
 @contextlib.contextmanager
@@ -139,18 +167,34 @@ class Client(requests.Session):
         return int(self.url.rpartition(":")[2])
 
     def request(self, method: Any, url: Any, *arguments: Any, **options: Any) -> requests.Response:
-        return super().request(method, self.url + url, *arguments, **{"timeout": 30, **options})
+        options = {"timeout": PATIENCE, **options}
+        return super().request(method, self.url + url, *arguments, **options)
 
 
 @contextlib.contextmanager
 def client(
     settings: Settings | None = None, classifier: Classifier | None = None
 ) -> Iterator[Client]:
-    """Serve the application in a thread of this process, by default with `fake_classifier`."""
-    settings = settings or Settings()
+    """Serve the application in a thread of this process, by default with `fake_classifier`.
+
+    By default no answer is given up because the machine is slow.
+    """
+    settings = settings or Settings(deadline_seconds=PATIENCE)
     app = create_app(settings, classifier or fake_classifier(), IDENTITY)
+    with (
+        in_thread(app, settings) as server,
+        Client(f"http://127.0.0.1:{port_of(server)}") as asking,
+    ):
+        yield asking
+
+
+@contextlib.contextmanager
+def in_thread(
+    app: Gate, settings: Settings, lifespan: Literal["on", "off"] = "on"
+) -> Iterator[uvicorn.Server]:
+    """Run an application on a free port, in a thread of this process."""
     config = configured(app, settings)
-    config.port = 0
+    config.port, config.lifespan = 0, lifespan
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -158,12 +202,16 @@ def client(
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with Client(f"http://127.0.0.1:{port}") as asking:
-            yield asking
+        yield server
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(ENDS_WITHIN)
+        assert not thread.is_alive()
+
+
+def port_of(server: uvicorn.Server) -> int:
+    """Where it listens."""
+    return int(server.servers[0].sockets[0].getsockname()[1])
 
 
 def fake_classifier(seconds: float = 0.0, **facts: Any) -> Classifier:
@@ -176,3 +224,18 @@ def fake_classifier(seconds: float = 0.0, **facts: Any) -> Classifier:
         return logits
 
     return Classifier(ask, {**FACTS, **facts})
+
+
+class Held:
+    """A network that does not answer before it is let go."""
+
+    def __init__(self, classifier: Classifier | None = None) -> None:
+        """Take what answers then; by default `fake_classifier`."""
+        self.asked, self.let_go = threading.Event(), threading.Event()
+        self.classifier = Classifier(self._ask, FACTS)
+        self._answers = classifier or fake_classifier()
+
+    def _ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.asked.set()
+        assert self.let_go.wait(2 * PATIENCE)
+        return self._answers.logits(images)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fmnist.cli import main
 from fmnist.data import Dataset
-from fmnist.serving.identity import Identity
+from fmnist.serving.model_identity import Identity
 from fmnist.serving.server import Announce
 from fmnist.serving.settings import Settings
 

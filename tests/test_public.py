@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,14 +71,20 @@ def test_nothing_heavy_is_imported_before_it_is_used(code: str, allowed: list[st
     assert (done.stdout.strip(), done.stderr) == (str(allowed), "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no times of children")
 def test_help_answers_in_under_300_milliseconds() -> None:
     script = Path(sys.executable).with_name("fmnist")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "fmnist"]
-    seconds = []
-    for _ in range(10):  # the least of five, and five more chances on a busy machine
-        began = time.perf_counter()
+    seconds = []  # of the processor, since the machine may have other work
+    for _ in range(10):  # the least of five, and five more chances where that takes the caches
+        before = os.times()
         done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
+        after = os.times()
+        seconds.append(
+            after.children_user
+            + after.children_system
+            - (before.children_user + before.children_system)
+        )
         assert "Fashion-MNIST" in done.stdout
         if len(seconds) >= 5 and min(seconds) < 0.3:
             break

@@ -288,6 +288,18 @@ def call_27(client: Client) -> None:
         assert best.tolist() == [np.float32(right.probability)] * 2
 
 
+def call_28(client: Client) -> None:
+    """Not of the list: how many images a request may hold; what is not offered says so."""
+    for version in ("", "1"):
+        told = client.get_model_config(MODEL, version)
+        assert told["max_batch_size"] == MOST
+        assert told["input"] == [{"name": "images", "data_type": "TYPE_UINT8", "dims": [28, 28]}]
+    refused(lambda: client.get_model_config("nope"), "404")
+    refused(lambda: client.get_inference_statistics(MODEL), "404")
+    refused(client.get_model_repository_index, "404")
+    refused(lambda: client.load_model(MODEL), "404")
+
+
 def photo() -> bytes:
     """A dark pair of trousers on a light wall."""
     pixels = np.full((200, 160, 3), 230, np.uint8)

@@ -3,8 +3,6 @@
 import base64
 import io
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -140,10 +138,3 @@ def photos_in_json(*texts: Any) -> dict[str, Any]:
 
 
 PICTURES = [picture_of(index) for index in (2, 9, 0)]
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

@@ -5,8 +5,7 @@ import contextlib
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from fmnist.serving.bodies import read_body
 from fmnist.serving.connection import Connection
 from fmnist.serving.gate import Gate
 from fmnist.serving.metrics import Metrics
-from fmnist.serving.server import configured
 from fmnist.serving.settings import Settings
+from servers import in_thread, port_of
+from waiting import PATIENCE, wait_until
 
 HOST = b"Host: 127.0.0.1\r\n"
 GET = b"GET /x HTTP/1.1\r\n" + HOST
@@ -45,7 +45,7 @@ class Wire:
     """A client's end of a connection."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.received = b""
 
     def __enter__(self) -> "Wire":
@@ -64,11 +64,15 @@ class Wire:
     def answer(self) -> Answer:
         """Read one answer to anything but HEAD; fail where the connection ends before it does."""
         answer = self.head()
-        length = int(answer.headers["content-length"])
+        answer.body = self.take(int(answer.headers["content-length"]))
+        return answer
+
+    def take(self, length: int) -> bytes:
+        """Read so many bytes, no more; fail where the connection ends before they are there."""
         while len(self.received) < length:
             self._read()
-        answer.body, self.received = self.received[:length], self.received[length:]
-        return answer
+        taken, self.received = self.received[:length], self.received[length:]
+        return taken
 
     def head(self) -> Answer:
         """Read an answer's line and headers; fail where a header comes twice."""
@@ -96,17 +100,17 @@ class Wire:
             self.received += data
         return self.received
 
-    def dribble(self, data: bytes, pause: float = 0.03) -> float:
-        """Send byte by byte until the other side closes or says something; return the seconds."""
-        began = time.monotonic()
+    def dribble(self, data: bytes, pause: float = 0.03) -> None:
+        """Send byte by byte until the other side closes or says something, before the last one."""
         self.socket.settimeout(pause)
         for byte in data:
             self.send(bytes([byte]))
             with contextlib.suppress(TimeoutError):
                 self.received += self.socket.recv(2**16)
                 break
-        self.socket.settimeout(10)
-        return time.monotonic() - began
+        else:
+            raise AssertionError("everything could be sent")
+        self.socket.settimeout(PATIENCE)
 
 
 class Echo:
@@ -152,6 +156,7 @@ class Served:
 
     port: int
     server: uvicorn.Server
+    gate: Gate
     echo: Echo
     metrics: Metrics
     wires: list[Wire] = field(default_factory=list)
@@ -176,18 +181,15 @@ class Served:
 
     def wait_for(self, connections: int) -> None:
         """Wait until so many connections are open."""
-        self.wait_until(lambda: len(self.connections) == connections)
+        wait_until(lambda: len(self.connections) == connections)
 
     def wait_for_request(self, path: str) -> None:
         """Wait until the application has seen the latest request, to that path."""
-        self.wait_until(lambda: bool(self.echo.scopes) and self.echo.scopes[-1]["path"] == path)
+        wait_until(lambda: bool(self.echo.scopes) and self.echo.scopes[-1]["path"] == path)
 
-    def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds; fail where it does not within ten seconds."""
-        deadline = time.monotonic() + 10
-        while not holds():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+    def wait_for_requests(self, number: int) -> None:
+        """Wait until the application has seen so many requests in all."""
+        wait_until(lambda: len(self.echo.scopes) == number)
 
 
 @contextlib.contextmanager
@@ -197,27 +199,15 @@ def served(
     """Run Echo behind a gate, in a thread."""
     settings = settings or Settings(access_log=False, **limits)
     echo, metrics = Echo(settings), Metrics()
-    config = configured(Gate(echo, settings, metrics, backlog), settings)
-    config.port, config.lifespan = 0, "off"
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        running = Served(port, server, echo, metrics)
+    gate = Gate(echo, settings, metrics, backlog)
+    with in_thread(gate, settings, lifespan="off") as server:
+        running = Served(port_of(server), server, gate, echo, metrics)
         try:
             yield running
         finally:
             for wire in running.wires:
                 wire.socket.close()
-    finally:
-        echo.go_on.set()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+            echo.go_on.set()
 
 
 def passed(

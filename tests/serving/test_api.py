@@ -9,8 +9,6 @@ import select
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,14 +19,14 @@ import requests
 from numpy.typing import NDArray
 
 from fmnist.answers import draw_heat, load_heat, to_json
-from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.photos import prepare
 from fmnist.serving.settings import Settings
 from processes import processor_seconds, resident_mib
 from schemas import conforms
-from servers import FACTS, Client, Server, client, fake_classifier, running
+from servers import Client, Held, Server, client, fake_classifier, running
 from uploads import BOUNDARY, CONTENT_TYPE, decoded, encoded, form, image, part, shirt
+from waiting import PATIENCE, wait_until
 from watched import WATCH, written
 
 PNG = encoded(image(3))
@@ -354,9 +352,12 @@ def test_forms_that_unpack_to_much_do_not_fill_the_memory() -> None:
     """80 of 19 KB, 20 MB each when unpacked; their answers are 415 or, at once, 503."""
     body = gzip.compress(form([(b"a", bytes(19_900_000))])["data"])
     head = f"Content-Type: {CONTENT_TYPE}\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
-    with running() as server, contextlib.ExitStack() as stack:
+    with running("--deadline", "600") as server, contextlib.ExitStack() as stack:
         before, peak = resident_mib(server.pid), 0.0
-        sent = [stack.enter_context(connected(server, head, body)) for _ in range(80)]
+        sent = [stack.enter_context(connected(server, head, body[:-1])) for _ in range(80)]
+        server.wait_for_requests(80)
+        for each in sent:
+            each.sendall(body[-1:])
         waiting, statuses = list(sent), []
         while waiting:
             ready, _, _ = select.select(waiting, [], [], 0.01)
@@ -395,30 +396,17 @@ def test_no_part_of_a_request_is_put_on_a_disk() -> None:
 
 
 def test_a_request_that_takes_too_long_is_given_up() -> None:
-    with client(Settings(deadline_seconds=0.3), fake_classifier(seconds=1.0)) as asking:
-        began = time.monotonic()
+    held = Held()
+    with client(Settings(deadline_seconds=0.3), held.classifier) as asking:
         message = refusal(asking.post("/api/predict", data=PNG), 504)
         assert message == "no answer within 0.3 seconds; try again later"
-        assert time.monotonic() - began < 0.9
-
-
-class Held:
-    """A network that does not answer before it is let go."""
-
-    def __init__(self) -> None:
-        self.asked, self.let_go = threading.Event(), threading.Event()
-        self.classifier = Classifier(self._ask, FACTS)
-
-    def _ask(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.asked.set()
-        assert self.let_go.wait(10)
-        return np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
+        held.let_go.set()
 
 
 @contextlib.contextmanager
 def connected(asking: Client | Server, head: str, body: bytes) -> Iterator[socket.socket]:
     """A connection on which a request was sent."""
-    with socket.create_connection(("127.0.0.1", asking.port), timeout=5) as sent:
+    with socket.create_connection(("127.0.0.1", asking.port), timeout=PATIENCE) as sent:
         lines = f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n"
         sent.sendall(lines.encode() + body)
         yield sent
@@ -426,10 +414,11 @@ def connected(asking: Client | Server, head: str, body: bytes) -> Iterator[socke
 
 def test_where_too_many_wait_the_next_is_refused_before_its_body_is_read() -> None:
     held = Held()
-    with client(Settings(waiting_photos=0), held.classifier) as asking:
+    settings = Settings(waiting_photos=0, deadline_seconds=PATIENCE)
+    with client(settings, held.classifier) as asking:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(asking.post, "/api/predict", **form([(b"a", PNG)] * 16))
-            assert held.asked.wait(10)
+            assert held.asked.wait(PATIENCE)
             with connected(asking, "Content-Length: 1000000", b"") as sent:
                 head = sent.recv(65536).decode()
             held.let_go.set()
@@ -442,7 +431,7 @@ def test_where_too_many_wait_the_next_is_refused_before_its_body_is_read() -> No
 def test_a_client_that_goes_away_leaves_its_place() -> None:
     held, body = Held(), form([(b"a", PNG)] * 16)["data"]
     head = f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}"
-    with client(Settings(deadline_seconds=30.0), held.classifier) as asking:
+    with client(classifier=held.classifier) as asking:
 
         def waiting() -> float:
             lines = asking.get("/metrics").text.splitlines()
@@ -450,12 +439,9 @@ def test_a_client_that_goes_away_leaves_its_place() -> None:
             return float(found[0].split()[-1])
 
         with connected(asking, head, body):
-            assert held.asked.wait(10)
+            assert held.asked.wait(PATIENCE)
             assert waiting() > 0
-        end = time.monotonic() + 5
-        while waiting() and time.monotonic() < end:
-            time.sleep(0.01)
-        assert waiting() == 0  # though the network has not answered
+        wait_until(lambda: waiting() == 0)  # though the network has not answered
         held.let_go.set()
         assert asking.post("/api/predict", data=PNG).status_code == 200
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fmnist.serving.batching import LARGEST, Ask, Batcher
 from fmnist.serving.refusal import Refusal
+from waiting import PATIENCE
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -48,7 +49,7 @@ class Network:
         self.threads.add(threading.get_ident())
         numbers = numbers_of(images)
         self.batches.append(numbers)
-        assert self.open.wait(10)
+        assert self.open.wait(PATIENCE)
         if POISON in numbers:
             raise ValueError("poison")
         return logits_of(*numbers)
@@ -70,7 +71,7 @@ class Noted:
 
 def in_loop(test: Coroutine[Any, Any, None]) -> None:
     async def with_deadline() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await test
 
     asyncio.run(with_deadline())
@@ -156,20 +157,24 @@ def test_a_batch_is_never_too_large_but_for_one_request_that_is() -> None:
 
 
 def test_of_1000_requests_at_once_none_is_mixed_up() -> None:
+    """Half of them wait while the network works; half come while it works through those."""
     network = Network()
 
-    async def ask(batcher: Batcher, number: int) -> None:
+    async def ask(batcher: Batcher, number: int) -> Logits:
         await asyncio.sleep(number % 7 / 1000)
-        answer = await batcher.ask(numbered(number))
-        np.testing.assert_array_equal(answer, logits_of(number), strict=True)
+        return await batcher.ask(numbered(number))
 
     async def test() -> None:
         with batching(network.ask) as batcher:
-            await asyncio.gather(*(ask(batcher, number) for number in range(1000)))
+            async with busy(network, batcher) as first:
+                waiting = await asked(batcher, *(numbered(number) for number in range(1, 500)))
+            coming = [ask(batcher, number) for number in range(500, 1000)]
+            answers = await asyncio.gather(first, *waiting, *coming)
+        np.testing.assert_array_equal(np.concatenate(answers), logits_of(*range(1000)), strict=True)
 
     in_loop(test())
     assert sorted(number for batch in network.batches for number in batch) == list(range(1000))
-    assert len(network.batches) < 500  # they were together
+    assert [len(batch) for batch in network.batches[:4]] == [1, LARGEST, LARGEST, LARGEST]
     assert len(network.threads) == 1
 
 
@@ -263,8 +268,7 @@ def test_requests_given_up_while_they_are_in_hand_do_no_harm() -> None:
         with batching(network.ask) as batcher:
             async with busy(network, batcher) as first:
                 first.cancel()
-                second = asyncio.create_task(batcher.ask(numbered(1)))
-                await asyncio.sleep(0.01)
+                (second,) = await asked(batcher, numbered(1))
             np.testing.assert_array_equal(await second, logits_of(1))
             async with busy_with(network, batcher, numbered(2), numbered(3)) as (third, fourth):
                 third.cancel()
@@ -306,48 +310,6 @@ def test_all_given_up_leaves_nothing_to_ask() -> None:
 
     in_loop(test())
     assert network.batches == [[0], [3]]
-
-
-def test_other_work_is_done_in_the_networks_thread_and_in_its_turn() -> None:
-    network = Network()
-    order: list[str] = []
-
-    def work() -> str:
-        order.append("work")
-        return f"done after {network.batches} in {threading.get_ident() in network.threads}"
-
-    async def test() -> None:
-        with batching(network.ask) as batcher:
-            async with busy(network, batcher):
-                (before,) = await asked(batcher, numbered(1))
-                working = asyncio.create_task(batcher.do(work))
-                await asyncio.sleep(0)
-                (after,) = await asked(batcher, numbered(2))
-            assert await working == "done after [[0], [1]] in True"
-            await asyncio.gather(before, after)
-
-    in_loop(test())
-    assert network.batches == [[0], [1], [2]]
-    assert order == ["work"]
-
-
-def test_other_work_counts_as_waiting_and_what_it_raises_is_raised() -> None:
-    network = Network()
-
-    async def test() -> None:
-        with batching(network.ask, waiting=1) as batcher:
-            async with busy(network, batcher):
-                working = asyncio.create_task(batcher.do(lambda: 1 // 0))
-                await asyncio.sleep(0)
-                with pytest.raises(Refusal):
-                    await batcher.do(lambda: None)
-                with pytest.raises(Refusal):
-                    await batcher.ask(numbered(1))
-            with pytest.raises(ZeroDivisionError):
-                await working
-            assert await batcher.do(lambda: 7) == 7
-
-    in_loop(test())
 
 
 def test_batches_and_the_queue_are_counted() -> None:
@@ -401,16 +363,23 @@ def test_it_tells_how_long_the_network_has_been_at_its_work() -> None:
     in_loop(test())
 
 
-def test_a_fault_beside_the_network_is_told_to_those_it_hits_and_the_others_go_on() -> None:
-    network = Network()
+@pytest.mark.parametrize("broken", ["batch", "waiting"])
+def test_a_fault_beside_the_network_is_told_to_those_it_hits_and_the_others_go_on(
+    broken: str,
+) -> None:
+    network, noted = Network(), Noted()
+    count = getattr(noted, broken)
 
-    class Broken(Noted):
-        def batch(self, images: int) -> None:
-            if images == 2:
-                raise OSError("no space left")
+    def count_or_fail(*counted: object) -> None:
+        if threading.current_thread() is not threading.main_thread() and len(noted.batches) == 1:
+            noted.batches.append(0)
+            raise OSError("no space left")
+        count(*counted)
+
+    setattr(noted, broken, count_or_fail)
 
     async def test() -> None:
-        with batching(network.ask, metrics=Broken()) as batcher:
+        with batching(network.ask, metrics=noted) as batcher:
             async with busy(network, batcher) as first:
                 tasks = await asked(batcher, numbered(1, 2), numbered(*range(LARGEST)))
             answers = await asyncio.gather(first, *tasks, return_exceptions=True)
@@ -418,3 +387,20 @@ def test_a_fault_beside_the_network_is_told_to_those_it_hits_and_the_others_go_o
         np.testing.assert_array_equal(np.asarray(answers[2]), logits_of(*range(LARGEST)))
 
     in_loop(test())
+
+
+def test_what_waits_when_it_is_closed_is_cancelled() -> None:
+    network = Network()
+
+    async def test() -> None:
+        with batching(network.ask) as batcher:
+            network.open.clear()
+            in_hand = asyncio.create_task(batcher.ask(numbered(0)))
+            await until(lambda: network.batches == [[0]])
+            (waiting,) = await asked(batcher, numbered(1))
+            network.open.set()
+        results = await asyncio.gather(in_hand, waiting, return_exceptions=True)
+        assert isinstance(results[1], asyncio.CancelledError)
+
+    in_loop(test())
+    assert network.batches in ([[0]], [[0], [1]])

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import threading
 import time
 import tracemalloc
 import zlib
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from fmnist.serving.bodies import BytesInFlight, decompressed, read_body
-from fmnist.serving.passage import PASSAGE, Passage
+from fmnist.serving import bodies
+from fmnist.serving.bodies import decompressed, read_body
+from fmnist.serving.exchange import EXCHANGE, Exchange, HeldBytes
 from fmnist.serving.refusal import Refusal
+from waiting import PATIENCE
 from wire import POST, Served, served
 
 MIB = 2**20
@@ -41,7 +44,7 @@ def asked(
 
     scope = {} if scope is None else scope
     named = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    whole = {"type": "http", "headers": named, PASSAGE: Passage(BytesInFlight(1000))}
+    whole = {"type": "http", "headers": named, EXCHANGE: Exchange(HeldBytes(1000))}
     scope.update({**whole, **scope})
     return asyncio.run(read_body(scope, receive, limit))
 
@@ -79,37 +82,37 @@ class TestLimit:
         assert refused(compress(b"x" * 101), content_encoding=coding).status == 413
 
 
-class TestBytesInFlight:
+class TestHeldBytes:
     @pytest.mark.parametrize("chunks", [[99], [50, 49]])
     def test_are_counted_until_the_request_ends(self, chunks: list[int]) -> None:
-        in_flight = BytesInFlight(100)
-        first: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        held = HeldBytes(100)
+        first: dict[str, Any] = {EXCHANGE: Exchange(held)}
         asked(*(b"x" * size for size in chunks), scope=first)
-        refusal = refused(b"yy", scope={PASSAGE: Passage(in_flight)})
+        refusal = refused(b"yy", scope={EXCHANGE: Exchange(held)})
         assert (refusal.status, refusal.headers["Retry-After"]) == (503, "1")
-        assert asked(b"y", scope={PASSAGE: Passage(in_flight)}) == b"y"
-        in_flight.release(first[PASSAGE])
-        assert asked(b"y" * 99, scope={PASSAGE: Passage(in_flight)}) == b"y" * 99
+        assert asked(b"y", scope={EXCHANGE: Exchange(held)}) == b"y"
+        first[EXCHANGE].release()
+        assert asked(b"y" * 99, scope={EXCHANGE: Exchange(held)}) == b"y" * 99
 
     @pytest.mark.parametrize("coding", CODINGS)
     def test_are_those_that_a_body_unpacks_to(self, coding: str) -> None:
-        in_flight = BytesInFlight(3 * MIB)
+        held = HeldBytes(3 * MIB)
         sent = CODINGS[coding](bytes(2 * MIB))
         options: dict[str, Any] = {"limit": LIMIT, "content_encoding": coding}
-        first: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        first: dict[str, Any] = {EXCHANGE: Exchange(held)}
         asked(sent, scope=first, **options)
-        second: dict[str, Any] = {PASSAGE: Passage(in_flight)}
+        second: dict[str, Any] = {EXCHANGE: Exchange(held)}
         assert refused(sent, scope=second, **options).status == 503
         for scope in (first, second):
-            in_flight.release(scope[PASSAGE])
-        asked(sent, scope={PASSAGE: Passage(in_flight)}, **options)
+            scope[EXCHANGE].release()
+        asked(sent, scope={EXCHANGE: Exchange(held)}, **options)
 
     def test_of_a_request_alone_are_never_too_many(self) -> None:
-        in_flight = BytesInFlight(10)
+        held = HeldBytes(10)
         sent = gzip.compress(bytes(2 * MIB))
-        scope = {PASSAGE: Passage(in_flight)}
+        scope = {EXCHANGE: Exchange(held)}
         assert len(asked(sent, limit=LIMIT, content_encoding="gzip", scope=scope)) == 2 * MIB
-        assert refused(b"x", scope={PASSAGE: Passage(in_flight)}).status == 503
+        assert refused(b"x", scope={EXCHANGE: Exchange(held)}).status == 503
 
 
 class TestCodings:
@@ -158,30 +161,34 @@ class TestCodings:
         assert peak < 3 * LIMIT
         assert seconds < 0.5
 
-    def test_much_is_undone_off_the_event_loop(self) -> None:
+    def test_much_is_undone_off_the_event_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server that inflates 20 MB does not keep the others waiting for it."""
         sent = gzip.compress(bytes(LIMIT), 9)
-        waits = []
+        begun, turned = threading.Event(), threading.Event()
 
-        async def watch() -> None:
-            while True:
-                began = time.perf_counter()
+        def waiting(*arguments: Any) -> bytes:
+            begun.set()
+            assert turned.wait(PATIENCE)
+            return decompressed(*arguments)
+
+        async def turn() -> None:
+            while not begun.is_set():
                 await asyncio.sleep(0.001)
-                waits.append(time.perf_counter() - began)
+            turned.set()
 
         async def receive() -> Message:
             return {"type": "http.request", "body": sent, "more_body": False}
 
         async def ask() -> int:
-            watching = asyncio.create_task(watch())
+            turning = asyncio.create_task(turn())
             headers = [(b"content-encoding", b"gzip")]
-            scope = {"type": "http", "headers": headers, PASSAGE: Passage(BytesInFlight(LIMIT))}
+            scope = {"type": "http", "headers": headers, EXCHANGE: Exchange(HeldBytes(LIMIT))}
             body = await read_body(scope, receive, LIMIT)
-            watching.cancel()
+            await turning
             return len(body)
 
+        monkeypatch.setattr(bodies, "decompressed", waiting)
         assert asyncio.run(ask()) == LIMIT
-        assert len(waits) > 3
 
 
 class TestEnds:
@@ -192,13 +199,13 @@ class TestEnds:
     def test_what_the_connection_found_wrong_is_raised(self) -> None:
         found = Refusal(408, "late")
         for chunks in ((b"x",), (b"x", b"")):
-            passage = Passage(BytesInFlight(1000), broken=found)
-            assert refused(*chunks, scope={PASSAGE: passage}) is found
+            exchange = Exchange(HeldBytes(1000), broken=found)
+            assert refused(*chunks, scope={EXCHANGE: exchange}) is found
 
     def test_the_size_is_noted_for_the_log(self) -> None:
         scope: dict[str, Any] = {}
         asked(b"x" * 10, b"y" * 5, scope=scope)
-        assert scope[PASSAGE].bytes_in == 15
+        assert scope[EXCHANGE].bytes_in == 15
 
 
 @pytest.fixture(scope="module")

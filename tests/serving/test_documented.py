@@ -39,7 +39,8 @@ def asked(asking: Client) -> tuple[str, str, Any]:
         return "/api/predict", "post", asking.post(f"/api/predict{query}", **files)
     model, versioned = any_of(*MODELS), any_of("", "/versions/1", "/versions/2")
     template = "/v2/models/{model}" + ("/versions/{version}" if versioned else "")
-    path, end = f"/v2/models/{model}{versioned}", any_of("", "/ready", "/infer", "/infer", "/infer")
+    path = f"/v2/models/{model}{versioned}"
+    end = any_of("", "/ready", "/config", "/infer", "/infer", "/infer")
     if end != "/infer":
         return template + end, "get", asking.get(path + end)
     return f"{template}/infer", "post", asking.post(f"{path}/infer", **message())
@@ -49,7 +50,7 @@ def message() -> dict[str, Any]:
     number = int(RNG.integers(0, 4))
     tensor: dict[str, Any] = {
         "name": any_of("images", "images", "photos"),
-        "shape": any_of([number, 28, 28], [number], [1, 28, 28]),
+        "shape": any_of([number, 28, 28], [number], [1, 28, 28], [number, 1]),
         "datatype": any_of("UINT8", "UINT8", "BYTES", "FP32"),
     }
     told: dict[str, Any] = {"inputs": [tensor]}

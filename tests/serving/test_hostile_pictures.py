@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Server]:
     """A server that has seen a photo, so that it has all of its threads and libraries."""
-    with running() as server:
+    with running("--deadline", "600") as server:
         assert server.post("/api/predict?explain=1", data=encoded(shirt(), "jpeg")).ok
         yield server
 
@@ -234,6 +234,6 @@ def test_pictures_of_50_million_pixels_at_once_do_not_exhaust_the_memory(server:
     large = encoded(Image.new("RGB", (8_000, 6_000), (90, 120, 60)), "webp", method=0)
     with ThreadPoolExecutor(3) as clients:
         sent = [clients.submit(server.post, "/api/predict", data=large) for _ in range(3)]
-        assert {each.result().status_code for each in sent} <= {200, 504}
+        assert {each.result().status_code for each in sent} == {200}
     assert peak_mib(server.pid) < 1200
     assert resident_mib(server.pid) < 400

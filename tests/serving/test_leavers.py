@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processes import resident_mib
+from processes import held, resident_mib
 from servers import Server
+from waiting import PATIENCE, wait_until
 from wire import HOST, POST
 
 HEAD = b"POST /v2/models/fmnist/infer HTTP/1.1\r\n" + HOST
@@ -19,17 +20,11 @@ ANSWERED = b"GET /v2 HTTP/1.1\r\n" + HOST + b"\r\n"
 MIDDLES = (b"", POST[:9], HEAD, PART, PICTURE, ANSWERED, ANSWERED * 5)
 
 
-def held(pid: int) -> tuple[int, int]:
-    """How many files and threads a process has."""
-    process = Path("/proc", str(pid))
-    return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
-
-
 def leave(port: int, clients: int, seed: int) -> None:
     """Connect, begin, and go: half of them with a reset."""
     chance = np.random.default_rng(seed)
     for _ in range(clients):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
             client.sendall(MIDDLES[chance.integers(len(MIDDLES))])
             if chance.random() < 0.5:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -45,10 +40,12 @@ def test_a_thousand_clients_that_leave_midway_leave_nothing_behind(server: Serve
         each.start()
     for each in crowd:
         each.join()
-    files_after, threads_after = settled(server)
-    assert abs(files_after - files) <= 5
-    assert abs(threads_after - threads) <= 5
+    wait_until(lambda: near((files, threads), settled(server)))
     assert resident_mib(server.pid) - memory < 20
+
+
+def near(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    return all(abs(now - then) <= 5 for then, now in zip(before, after, strict=True))
 
 
 def settled(server: Server) -> tuple[int, int]:

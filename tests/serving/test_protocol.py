@@ -6,33 +6,32 @@ import http.client
 import json
 import re
 import signal
-import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from starlette.requests import Request
 
-from fmnist.classifier import Classifier
 from fmnist.data import CLASS_NAMES
 from fmnist.serving import protocol
 from fmnist.serving.protocol import HEADER_LENGTH, IMAGES, PHOTOS, ROUTES, best_coding
+from fmnist.serving.protocol_messages import decode_request
 from fmnist.serving.protocol_openapi import openapi_paths
 from fmnist.serving.settings import Settings
 from schemas import conforms
-from servers import FACTS, Client, client, fake_classifier, running
+from servers import ENDS_WITHIN, HELD, Client, Held, client, fake_classifier, running
 from v2 import (
     INFER,
     INFER_PHOTOS,
     ONE,
     PICTURES,
-    Pixels,
     base64_of,
     binary,
     check_refused,
@@ -45,8 +44,8 @@ from v2 import (
     picture_of,
     png,
     told,
-    wait_until,
 )
+from waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_health_and_metadata_with_and_without_the_slash(fake: Client) -> None:
         response = fake.get(path, allow_redirects=False)
         assert response.status_code == 200
         assert response.json()["name"] == "fmnist"
-        assert response.json()["extensions"] == ["binary_tensor_data"]
+        assert response.json()["extensions"] == ["binary_tensor_data", "model_configuration"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_other_methods_are_refused(fake: Client, method: str, path: str, allowed
 
 @pytest.mark.parametrize(
     "path",
-    ["/v2/repository/index", "/v2/models/fmnist/config", "/v2/models/stats", "/v2/trace/setting"],
+    ["/v2/repository/index", "/v2/models/fmnist/stats", "/v2/models/stats", "/v2/trace/setting"],
 )
 def test_what_is_tritons_alone_is_not_there(fake: Client, path: str) -> None:
     assert fake.post(path).status_code in (404, 405)
@@ -132,6 +131,22 @@ def test_a_model_gives_what_its_metadata_say(fake: Client, model: Any, ask: str)
     assert given == metadata["outputs"]
 
 
+@pytest.mark.parametrize(("model", "first"), [(IMAGES, 1), (PHOTOS, 0)])
+def test_a_models_configuration_is_told_as_triton_does(model: Any, first: int) -> None:
+    with client(Settings(images=9)) as asking:
+        metadata = asking.get(f"/v2/models/{model.name}").json()
+        told_ = asking.get(f"/v2/models/{model.name}/config").json()
+    assert told_["max_batch_size"] == 9 * first
+    assert (told_["name"], told_["platform"]) == (model.name, metadata["platform"])
+    for ours, tritons in (("inputs", "input"), ("outputs", "output")):
+        for tensor, configured in zip(metadata[ours], told_[tritons], strict=True):
+            assert configured == {
+                "name": tensor["name"],
+                "data_type": "TYPE_" + tensor["datatype"].replace("BYTES", "STRING"),
+                "dims": tensor["shape"][first:],
+            }
+
+
 def test_openapi_has_the_paths_that_there_are() -> None:
     paths = openapi_paths()
     assert set(paths) == {route.path for route in ROUTES} - {"/v2/"}
@@ -153,14 +168,9 @@ def test_a_server_that_stops_is_not_ready() -> None:
 
 
 def test_a_server_whose_network_does_not_answer_is_not_ready() -> None:
-    gate = threading.Event()
-
-    def ask(images: Pixels) -> NDArray[np.float32]:
-        assert gate.wait(20)
-        return fake_classifier().logits(images)
-
+    held = Held()
     paths = ("/v2/health/ready", "/v2/models/fmnist/ready", "/v2/models/fmnist_photo/ready")
-    with client(Settings(deadline_seconds=0.2), Classifier(ask, FACTS)) as asking:
+    with client(Settings(deadline_seconds=0.2), held.classifier) as asking:
         assert [asking.get(path).status_code for path in paths] == [200] * 3
         document = asking.get("/openapi.json").json()["paths"]
         check_refused(asking.post(INFER, **binary(ONE)), 504)
@@ -173,34 +183,30 @@ def test_a_server_whose_network_does_not_answer_is_not_ready() -> None:
             schema = documented["503"]["content"]["application/json"]["schema"]
             assert conforms(response.json(), schema, {}) == ""
         assert asking.get("/v2/health/live").status_code == 200
-        gate.set()
+        held.let_go.set()
         wait_until(lambda: asking.get(paths[0]).status_code == 200)
 
 
-SLOW = """
-import sys, time
-from fmnist.classifier import Classifier
-logits = Classifier.logits
-def slow(self, images):
-    if len(images) == 2:
-        print("in hand", file=sys.stderr, flush=True)
-        time.sleep(1)
-    return logits(self, images)
-Classifier.logits = slow
-"""
+# An idle connection may ask for as long as it likes after the server is told to stop.
+ASKS_ON = "import fmnist.serving.connection; fmnist.serving.connection.STOP_SECONDS = 600.0\n"
+PATIENT = ("--deadline", "600", "--stop-deadline", "600")
 
 
-def test_a_server_that_is_told_to_stop_answers_what_it_has_and_is_not_ready() -> None:
-    with running(before=SLOW) as stopping, ThreadPoolExecutor(1) as threads:
-        probe = http.client.HTTPConnection("127.0.0.1", stopping.port, timeout=10)
+def test_a_server_that_is_told_to_stop_answers_what_it_has_and_is_not_ready(tmp_path: Path) -> None:
+    let_go = tmp_path / "let go"
+    before = ASKS_ON + HELD.format(file=str(let_go))
+    with running(*PATIENT, before=before) as stopping, ThreadPoolExecutor(1) as threads:
+        probe = http.client.HTTPConnection("127.0.0.1", stopping.port, timeout=PATIENCE)
         assert status_of_health(probe) == 200
-        answer = threads.submit(stopping.post, INFER, **binary(image_of(1, 2)))
-        wait_until(lambda: "in hand" in stopping.stderr_lines())
+        request = binary(image_of(1, 2))
+        answer = threads.submit(lambda: outputs_of(stopping.post(INFER, **request)))
+        stopping.wait_for_requests(1)
         stopping.process.send_signal(signal.SIGTERM)
         wait_until(lambda: status_of_health(probe) == 503)
         probe.close()
-        assert outputs_of(answer.result())["logits"].shape == (2, 10)
-        assert stopping.process.wait(30) == 0
+        let_go.touch()
+        assert answer.result()["logits"].shape == (2, 10)
+        assert stopping.process.wait(ENDS_WITHIN) == 0
 
 
 def status_of_health(probe: http.client.HTTPConnection) -> int:
@@ -300,10 +306,50 @@ def test_unknown_parameters_and_keys_are_ignored(fake: Client) -> None:
 def test_a_body_is_no_larger_than_its_images_need(fake: Client) -> None:
     most = {"inputs": [told(np.full((256, 28, 28), 255, np.uint8))]}
     assert len(outputs_of(fake.post(INFER, json=most))["logits"]) == 256
-    assert "1.59 MB" in check_refused(fake.post(INFER, data=bytes(1_700_000)), 413)
+    assert "6.95 MB" in check_refused(fake.post(INFER, data=bytes(7_300_000)), 413)
     with client(Settings(images=1)) as asking:
-        assert "0.0685 MB" in check_refused(asking.post(INFER, data=bytes(80_000)), 413)
-        assert check_refused(asking.post(INFER_PHOTOS, data=bytes(80_000)), 400)
+        assert "0.0894 MB" in check_refused(asking.post(INFER, data=bytes(94_000)), 413)
+        assert check_refused(asking.post(INFER_PHOTOS, data=bytes(94_000)), 400)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_as_many_images_as_are_allowed_may_be_written_with_a_line_for_each_pixel(
+    fake: Client, nested: bool
+) -> None:
+    images = np.full((256, 28, 28), 255, np.uint8)
+    images[:, 0, 0] = 30
+    tensor = told(images, data=images.tolist()) if nested else told(images)
+    body = json.dumps({"id": "x" * 1000, "inputs": [tensor]}, indent=4)
+    logits = outputs_of(fake.post(INFER, data=body))["logits"]
+    assert logits.argmax(axis=1).tolist() == [3] * 256
+
+
+def test_what_takes_long_to_read_is_not_read(fake: Client) -> None:
+    body = b'{"inputs": [], "a": ' + b"9" * 641 + b"}"
+    assert "not JSON" in check_refused(fake.post(INFER, data=body))
+    names = {str(name): 0 for name in range(2000)}
+    assert "2,000 names" in check_refused(fake.post(INFER, json={"inputs": [], "a": names}))
+
+
+def test_large_json_is_read_one_after_the_other(
+    fake: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, most = 0, 0
+
+    def decode(*arguments: Any) -> Any:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        time.sleep(0.05)
+        reading -= 1
+        return decode_request(*arguments)
+
+    monkeypatch.setattr(protocol, "decode_request", decode)
+    body = json.dumps({"inputs": [told(image_of(6, 30))]})
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: fake.post(INFER, data=body), range(4)))
+    assert [len(outputs_of(answer)["logits"]) for answer in answers] == [30] * 4
+    assert most == 1
 
 
 # Photos
@@ -333,6 +379,20 @@ def test_photos_in_binary_in_base64_and_alone(fake: Client) -> None:
         check_labels(outputs_of(answer), 2, 9, 0)
     alone = fake.post(INFER_PHOTOS, data=PICTURES[1], headers={HEADER_LENGTH: "0"})
     check_labels(outputs_of(alone), 9)
+
+
+def test_photos_may_come_as_a_column(fake: Client) -> None:
+    """As MLServer's codecs have strings, and models of Triton that take batches."""
+    texts = [base64_of(each) for each in PICTURES]
+    tensor: dict[str, Any] = {"name": "photos", "shape": [3, 1], "datatype": "BYTES"}
+    for data in (texts, [[text] for text in texts]):
+        answer = fake.post(INFER_PHOTOS, json={"inputs": [{**tensor, "data": data}]})
+        check_labels(outputs_of(answer), 2, 9, 0)
+    in_binary = photos(*PICTURES)
+    head = in_binary["data"].replace(b'"shape": [3]', b'"shape": [3, 1]')
+    length = str(int(in_binary["headers"][HEADER_LENGTH]) + 3)
+    answer = fake.post(INFER_PHOTOS, data=head, headers={HEADER_LENGTH: length})
+    check_labels(outputs_of(answer), 2, 9, 0)
 
 
 def test_a_photos_warnings_are_told_in_lines(fake: Client) -> None:
@@ -369,6 +429,8 @@ def test_a_photo_that_cannot_be_read_is_named(fake: Client, content: bytes, stat
         (photos_in_json(base64_of(PICTURES[0]), None), "data[1]"),
         (photos_in_json(base64_of(PICTURES[0]), nested(120)), "data[1]"),
         (photos_in_json(nested(120)), "data[0]"),
+        (photos_in_json([base64_of(PICTURES[0])] * 2), "nested"),
+        (photos_in_json([base64_of(PICTURES[0])], []), "nested"),
         (photos(*PICTURES * 6), "1..16"),
         (photos_in_json(*["A"] * 5000), "values"),
     ],

@@ -52,7 +52,7 @@ def test_a_malformed_request_is_refused_and_the_server_lives(
     server: Server, request_: dict[str, Any]
 ) -> None:
     check_refused(server.post(INFER, **request_))
-    assert server.get("/v2/health/live", timeout=1).json() == {"live": True}
+    assert server.get("/v2/health/live").json() == {"live": True}
 
 
 def test_they_are_14() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fmnist.cli import main
 from fmnist.serving import listener
-from fmnist.serving.identity import Identity
+from fmnist.serving.model_identity import Identity
 from fmnist.serving.settings import MetricsChoice, Settings
 
 TOKEN = "a-secret-that-nobody-may-see"

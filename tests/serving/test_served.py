@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -15,13 +15,15 @@ from fmnist import answers
 from fmnist.answers import draw_heat
 from fmnist.classifier import Classifier
 from fmnist.errors import MissingExtra, PhotoError, PhotoTooLarge
+from fmnist.photos import Prepared, prepare
 from fmnist.serving import served as module
 from fmnist.serving.metrics import Metrics
 from fmnist.serving.refusal import Refusal
 from fmnist.serving.served import Served, open_served
 from fmnist.serving.settings import Settings
-from servers import FACTS, fake_classifier
+from servers import FACTS, Held, fake_classifier
 from uploads import encoded, image, shirt
+from waiting import PATIENCE
 
 T = TypeVar("T")
 PNG = encoded(image(3))
@@ -39,7 +41,8 @@ def run(
     async def main() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "physical_cores", lambda: 1)
-            given = (classifier or fake_classifier(), settings or Settings(), metrics or Metrics())
+            patient = settings or Settings(deadline_seconds=PATIENCE)
+            given = (classifier or fake_classifier(), patient, metrics or Metrics())
             with open_served(*given) as served:
                 await work(served)
 
@@ -111,9 +114,9 @@ def test_work_that_has_not_begun_is_dropped_with_its_request() -> None:
     async def work(served: Served) -> None:
         begun: list[int] = []
         release = threading.Event()
-        running = asyncio.create_task(served.in_worker(lambda: release.wait(5)))
+        running = asyncio.create_task(served.in_worker(lambda: release.wait(PATIENCE)))
         waiting = asyncio.create_task(served.in_worker(lambda: begun.append(1)))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # both are handed over
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -134,16 +137,10 @@ def test_a_deadline_is_a_refusal() -> None:
             with pytest.raises(Refusal, match=r"no answer within 0\.1 seconds") as refused:
                 await asking
             assert refused.value.status == 504
-        assert not let_go.is_set()
-        let_go.set()
+        held.let_go.set()
 
-    let_go = threading.Event()
-
-    def never(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert let_go.wait(20)
-        return np.zeros((len(images), 10), np.float32)
-
-    run(work, Settings(deadline_seconds=0.1), Classifier(never, FACTS))
+    held = Held()
+    run(work, Settings(deadline_seconds=0.1), held.classifier)
 
 
 async def _within(served: Served, work: Awaitable[T]) -> T:
@@ -151,18 +148,33 @@ async def _within(served: Served, work: Awaitable[T]) -> T:
         return await work
 
 
-def test_the_event_loop_turns_while_pictures_are_prepared() -> None:
+def test_the_event_loop_turns_while_pictures_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, turned = threading.Event(), threading.Event()
+
+    def waiting(*arguments: Any) -> Prepared:
+        begun.set()
+        assert turned.wait(PATIENCE)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(module, "prepare", waiting)
+
+    async def work(served: Served) -> None:
+        judging = asyncio.create_task(served.judge(PHOTO))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        turned.set()
+        assert (await judging).label
+
+    run(work)
+
+
+def test_the_event_loop_has_little_work_with_a_picture() -> None:
     large = encoded(shirt(2400, 3000), "jpeg")
 
     async def work(served: Served) -> None:
-        judging = asyncio.gather(*(served.judge(large) for _ in range(6)))
-        began, turns = time.thread_time(), 0
-        while not judging.done():
-            await asyncio.sleep(0.001)
-            turns += 1
-        await judging
-        # On the loop's thread it would be about 0.1 seconds of work each, and a turn between two.
-        assert turns > 20
+        began = time.thread_time()
+        await asyncio.gather(*(served.judge(large) for _ in range(6)))
+        # To prepare them takes about 0.1 seconds each.
         assert time.thread_time() - began < 0.2
 
     run(work)
@@ -184,22 +196,24 @@ def test_an_explanation_is_drawn_over_the_photo() -> None:
         answer = await served.judge(PHOTO)
         expected = draw_heat(answer, lambda image, index: heat)
         np.testing.assert_array_equal(await served.explained(answer), expected)
-        served.of_run = True
-        np.testing.assert_array_equal(await served.explained(answer), expected)
-        assert [index for index, _ in asked] == [answer.class_index] * 2
+        assert asked[0][0] == answer.class_index
 
     run(work)
-    assert [name.partition("_")[0] for _, name in asked] == ["fmnist-photo", "fmnist-network"]
+    assert [name.partition("_")[0] for _, name in asked] == ["fmnist-photo"]
 
 
-def test_only_the_networks_thread_asks_a_run(
+def test_a_run_is_asked_by_one_thread_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without the extra `explain` is asked by covering, which asks its network."""
+    alone = threading.Lock()
     threads = set()
 
     def ask(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        threads.add(threading.current_thread().name)
+        assert alone.acquire(blocking=False)
+        threads.add(threading.current_thread().name.partition("_")[0])
+        time.sleep(0.01)
+        alone.release()
         return np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
 
     def load_heat(classifier: Classifier, path: Path | None = None) -> object:
@@ -210,11 +224,11 @@ def test_only_the_networks_thread_asks_a_run(
     monkeypatch.setattr(module, "load_heat", load_heat)
 
     async def work(served: Served) -> None:
-        assert served.of_run
-        await served.explained(await served.judge(PHOTO))
+        answer = await served.judge(PHOTO)
+        await asyncio.gather(*(served.explained(answer) for _ in range(4)), served.judge(PHOTO))
 
     run(work, Settings(model=tmp_path), Classifier(ask, FACTS))
-    assert threads == {"fmnist-network"}
+    assert threads == {"fmnist-network", "fmnist-photo"}
 
 
 # Numbers

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import resources
@@ -29,27 +29,20 @@ from fmnist.classifier.onnx_file import (
     read_metadata,
     sealed,
 )
-from servers import ENDS_WITHIN, STARTS_WITHIN, Server, running, starting
+from processes import listening, port_of, processor_seconds
+from servers import ENDS_WITHIN, HELD, STARTS_WITHIN, Server, running, starting
+from terminals import everything
+from waiting import PATIENCE, wait_until
 
 TOKEN = "a-secret-that-nobody-may-see"
 INFER = "/v2/models/fmnist/infer"
+ROUTE = "/v2/models/{model}/infer"
 IMAGE: Any = {"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [0] * 784}
 
-# The network takes so many seconds for each batch.
-SLOW = """
-import time
-import fmnist.serving.identity as identity
-load = identity.load_classifier
-def slow(*arguments, **options):
-    classifier = load(*arguments, **options)
-    ask = classifier._ask
-    classifier._ask = lambda images: time.sleep({seconds}) or ask(images)
-    return classifier
-identity.load_classifier = slow
-"""
+STUCK = HELD.format(file="/let go/never")
 LOADS_FOR_EVER = """
 import time
-import fmnist.serving.identity as identity
+import fmnist.serving.model_identity as identity
 identity.load_classifier = lambda *_, **__: print("loading", flush=True) or time.sleep(600)
 """
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -64,16 +57,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether something becomes true in time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def ask(server: Server) -> int:
     """Ask the network about an image and return the status."""
     return server.post(INFER, json={"inputs": [IMAGE]}).status_code
@@ -81,18 +64,17 @@ def ask(server: Server) -> int:
 
 @contextlib.contextmanager
 def asked(server: Server, requests: int) -> Iterator[list["Future[int]"]]:
-    """That many requests that the server has in hand."""
+    """That many requests that the server has in hand; its network must be held."""
     with ThreadPoolExecutor(requests) as pool:
         answers = [pool.submit(ask, server) for _ in range(requests)]
-        time.sleep(0.5)
-        assert not any(answer.done() for answer in answers)
+        server.wait_for_requests(requests)
         yield answers
 
 
 def refuses_connections(server: Server) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", server.port), 1).close()
-    except OSError:
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE).close()
+    except ConnectionRefusedError:
         return True
     return False
 
@@ -119,12 +101,6 @@ def _command(pid: int) -> bytes:
     return b""
 
 
-def metric(server: Server, name: str) -> float:
-    """The sum of a metric over its labels."""
-    lines = server.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-
 # It begins
 
 
@@ -133,23 +109,19 @@ def test_it_says_where_it_answers_when_it_does(server: Server) -> None:
     assert server.get("/v2/health/ready").json() == {"live": True, "ready": True}
 
 
-def test_it_answers_after_two_seconds_of_work_at_most(server: Server) -> None:
-    """Of the processor, with what it did since: the machine may have other work."""
-    with running() as fresh:
-        assert fresh.get("/v2/health/ready").status_code == 200
-        fields = Path(f"/proc/{fresh.pid}/stat").read_text().rpartition(")")[2].split()
-        work = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        assert work < 2.0
+def test_it_answers_after_two_seconds_of_work_at_most() -> None:
+    """Of the processor, and the least of three starts: the machine may have other work."""
+
+    def start() -> float:
+        with running() as fresh:
+            assert fresh.get("/v2/health/ready").status_code == 200
+            return processor_seconds(fresh.pid)
+
+    assert min(start() for _ in range(3)) < 2.0
 
 
 def test_it_listens_on_one_address_only(server: Server) -> None:
-    listening = []
-    for line in Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        inode, state = fields[9], fields[3]
-        if state == "0A" and f"socket:[{inode}]" in _open_files(server.pid):
-            listening.append(fields[1])
-    assert listening == [f"0100007F:{server.port:04X}"]
+    assert listening(server.pid) == [f"0100007F:{server.port:04X}"]
 
 
 def _open_files(pid: int) -> set[str]:
@@ -161,19 +133,17 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def test_ready_means_that_no_request_fails(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    url, seen = f"http://127.0.0.1:{port}", []
-    with starting("--port", str(port)) as server:
+def test_ready_means_that_no_request_fails() -> None:
+    seen = []
+    with starting() as server:
+        url = f"http://127.0.0.1:{port_of(server.pid)}"  # before it says so
         deadline = time.monotonic() + STARTS_WITHIN
-        while 200 not in seen and time.monotonic() < deadline:
+        while 200 not in seen:
             assert server.process.poll() is None
-            with contextlib.suppress(requests.ConnectionError):
-                seen.append(requests.get(f"{url}/v2/health/ready", timeout=30).status_code)
-            time.sleep(0.01)
+            assert time.monotonic() < deadline
+            seen.append(requests.get(f"{url}/v2/health/ready", timeout=STARTS_WITHIN).status_code)
         after = [
-            requests.post(url + INFER, json={"inputs": [IMAGE]}, timeout=30).status_code
+            requests.post(url + INFER, json={"inputs": [IMAGE]}, timeout=PATIENCE).status_code
             for _ in range(20)
         ]
     assert after == [200] * 20
@@ -183,10 +153,8 @@ def test_ready_means_that_no_request_fails(tmp_path: Path) -> None:
 @BOTH
 def test_a_signal_while_the_model_loads_ends_it(number: int) -> None:
     with starting(before=LOADS_FOR_EVER) as server:
-        assert eventually(lambda: b"loading" in server.out.read_bytes())
-        began = time.monotonic()
+        wait_until(lambda: b"loading" in server.out.read_bytes(), STARTS_WITHIN)
         assert server.stop(number) == 0
-        assert time.monotonic() - began < 5
         assert "Traceback" not in server.err.read_text()
 
 
@@ -253,37 +221,42 @@ def _foreign_addresses(pid: int) -> set[str]:
 # It is told to stop
 
 
+PATIENT = ("--deadline", "600", "--body-deadline", "600", "--stop-deadline", "600")
+
+
 @BOTH
-def test_requests_in_flight_are_finished(number: int) -> None:
-    with running(before=SLOW.format(seconds=1)) as server, asked(server, 6) as answers:
+def test_requests_in_flight_are_finished(number: int, tmp_path: Path) -> None:
+    let_go = tmp_path / "let go"
+    held = running(*PATIENT, before=HELD.format(file=str(let_go)))
+    with held as server, asked(server, 6) as answers:
         server.process.send_signal(number)
-        assert eventually(lambda: refuses_connections(server), 1.0)
+        wait_until(lambda: refuses_connections(server))
+        assert not any(answer.done() for answer in answers)
+        let_go.touch()
         assert [answer.result() for answer in answers] == [200] * 6
-        assert server.process.wait(10) == 0
+        assert server.process.wait(ENDS_WITHIN) == 0
         assert "Traceback" not in server.err.read_text()
 
 
 def test_a_request_that_is_stuck_does_not_keep_it() -> None:
-    stuck = running("--stop-deadline", "1", "--deadline", "600", before=SLOW.format(seconds=600))
+    stuck = running("--stop-deadline", "1", "--deadline", "600", before=STUCK)
     with stuck as server, ThreadPoolExecutor(1) as pool:
         pool.submit(ask, server)
-        time.sleep(0.5)
+        server.wait_for_requests(1)
         began = time.monotonic()
         assert server.stop() == 0
-        assert 1 < time.monotonic() - began < 10
+        assert time.monotonic() - began > 1
         assert "Traceback" not in server.err.read_text()
 
 
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
-    with running(before=SLOW.format(seconds=600)) as server, ThreadPoolExecutor(1) as pool:
+    with running(*PATIENT, before=STUCK) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(ask, server)
-        time.sleep(0.5)
+        server.wait_for_requests(1)
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        wait_until(lambda: events(server, "stopping") != [])
         assert server.process.poll() is None
-        began = time.monotonic()
         assert server.stop(signal.SIGINT) == 130
-        assert time.monotonic() - began < 3
         assert "Traceback" not in server.err.read_text()
 
 
@@ -317,14 +290,16 @@ def test_at_a_terminal_it_talks_to_a_person() -> None:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().decode().strip()
-            assert requests.get(f"{url}/none", timeout=30).status_code == 404
+            assert requests.get(f"{url}/none", timeout=PATIENCE).status_code == 404
+            begun = ""
+            while "404" not in begun:  # a request is told of after its answer
+                begun += os.read(reader, 65_536).decode()
             process.send_signal(signal.SIGINT)
             assert process.wait(ENDS_WITHIN) == 0
         finally:
             process.kill()
-    told = os.read(reader, 65_536).decode().splitlines()
     os.close(terminal)
-    os.close(reader)
+    told = (begun + everything(reader)).splitlines()
     assert told[0] == "Ctrl-C ends it; log lines follow"
     words = [line.split()[1] for line in told[1:]]
     assert words == ["answering", "GET", "stopping", "stopped"]
@@ -341,7 +316,7 @@ def test_without_an_access_log_only_its_life_is_logged() -> None:
 
 def test_who_sent_what_is_no_http_is_logged() -> None:
     with running() as server:
-        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
             client.sendall(b"no http\r\n\r\n")
             assert client.recv(65_536).startswith(b"HTTP/1.1 400 ")
         assert server.stop() == 0
@@ -379,29 +354,23 @@ def test_nobody_has_to_read_what_it_prints() -> None:
             process.stdout.close()
             process.stderr.close()
             for _ in range(3):
-                assert requests.get(f"{url}/v2/health/live", timeout=30).status_code == 200
+                assert requests.get(f"{url}/v2/health/live", timeout=PATIENCE).status_code == 200
                 time.sleep(0.05)
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(ENDS_WITHIN) == 0
 
 
 def test_it_needs_no_stdin_stdout_and_stderr() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-    command = f'exec "{sys.executable}" -m fmnist serve --port {port} <&- >&- 2>&-'
+    command = f'exec "{sys.executable}" -m fmnist serve --port 0 <&- >&- 2>&-'
     with subprocess.Popen(["sh", "-c", command]) as process:
         try:
-            assert eventually(lambda: _answers(f"http://127.0.0.1:{port}"), STARTS_WITHIN)
+            url = f"http://127.0.0.1:{port_of(process.pid)}"
+            ready = requests.get(f"{url}/v2/health/ready", timeout=STARTS_WITHIN)
+            assert ready.status_code == 200
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"{url}/v2/health/ready", timeout=30).status_code == 200
-    return False
+        assert process.wait(ENDS_WITHIN) == 0
 
 
 # Several workers
@@ -416,22 +385,24 @@ def counting(folder: Path) -> int:
 def two(scratch: Path) -> Iterator[Server]:
     """A server of two workers, both of which are about to answer."""
     with running("--workers", "2", "--json", env={"FMNIST_SERVE_TOKEN": TOKEN}) as server:
-        assert eventually(lambda: counting(scratch) == 2)
+        wait_until(lambda: counting(scratch) == 2, STARTS_WITHIN)
         yield server
 
 
 def test_workers_share_a_port_and_their_counts_add_up(scratch: Path) -> None:
     with running("--workers", "2") as server:
         url = server.url
-        assert eventually(lambda: counting(scratch) == 2)
+        wait_until(lambda: counting(scratch) == 2, STARTS_WITHIN)
         assert len(workers_of(server)) == 2
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(lambda _: ask(server), range(60))) == [200] * 60
-        assert metric(server, "fmnist_requests_total{") == 60
-        assert metric(server, "fmnist_batch_images_sum") == 60
-        assert metric(server, "fmnist_model_info") == 1
+        # A worker counts a request after it has answered it.
+        counted = f'fmnist_requests_total{{method="POST",route="{ROUTE}",status="200"}}'
+        wait_until(lambda: server.metric(counted) == 60)
+        assert server.metric("fmnist_batch_images_sum") == 60
+        assert server.metric("fmnist_model_info") == 1
         assert server.stop() == 0
-        assert eventually(lambda: processes_of(server) == [])
+        wait_until(lambda: processes_of(server) == [])
         assert server.out.read_text() == f"{url}\n"
         assert "Traceback" not in server.err.read_text()
     assert list(scratch.iterdir()) == []
@@ -439,14 +410,14 @@ def test_workers_share_a_port_and_their_counts_add_up(scratch: Path) -> None:
 
 def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(scratch: Path) -> None:
     with running("--workers", "2") as server:
-        assert eventually(lambda: counting(scratch) == 2)
+        wait_until(lambda: counting(scratch) == 2, STARTS_WITHIN)
         assert [ask(server) for _ in range(20)] == [200] * 20
         first, second = workers_of(server)
         os.kill(first, signal.SIGKILL)  # as the system does where memory is short
-        assert eventually(lambda: len({*workers_of(server)} - {first, second}) == 1)
-        assert eventually(lambda: counting(scratch) == 2)
+        wait_until(lambda: len({*workers_of(server)} - {first, second}) == 1, STARTS_WITHIN)
+        wait_until(lambda: counting(scratch) == 2, STARTS_WITHIN)
         assert [ask(server) for _ in range(10)] == [200] * 10
-        assert metric(server, "fmnist_batch_images_sum") == 30
+        assert server.metric("fmnist_batch_images_sum") == 30
         told = [json.loads(line) for line in server.stderr_lines()]
         assert [each["status"] for each in told if each["event"] == "worker died"] == [-9]
 
@@ -466,11 +437,11 @@ def test_a_worker_that_cannot_come_back_ends_no_other(tmp_path: Path) -> None:
     """Its model is being copied over when the system kills one; then the old one is put back."""
     model = Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
     with running(str(model), "--workers", "2") as server:
-        assert eventually(lambda: len(answering(server)) == 2)
+        wait_until(lambda: len(answering(server)) == 2, STARTS_WITHIN)
         first, second = workers_of(server)
         model.write_bytes(SHIPPED.read_bytes()[:1000])
         os.kill(first, signal.SIGKILL)
-        assert eventually(lambda: len(events(server, "worker died")) >= 3, 30)
+        wait_until(lambda: len(events(server, "worker died")) >= 3, STARTS_WITHIN)
         died = events(server, "worker died")
         assert [each["next_in_seconds"] for each in died[:3]] == [0.0, 1.0, 2.0]
         assert [each["answered"] for each in died[:3]] == [True, False, False]
@@ -478,17 +449,17 @@ def test_a_worker_that_cannot_come_back_ends_no_other(tmp_path: Path) -> None:
         assert [ask(server) for _ in range(5)] == [200] * 5
         assert second in workers_of(server)
         shutil.copy(SHIPPED, model)
-        assert eventually(lambda: answering(server) - {first, second} != set(), 30)
+        wait_until(lambda: answering(server) - {first, second} != set(), STARTS_WITHIN)
         assert server.stop() == 0
 
 
 def test_a_worker_with_another_model_does_not_answer(tmp_path: Path) -> None:
     model = Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
     with running(str(model), "--workers", "2") as server:
-        assert eventually(lambda: len(answering(server)) == 2)
+        wait_until(lambda: len(answering(server)) == 2, STARTS_WITHIN)
         model.write_bytes(another_model())
         os.kill(workers_of(server)[0], signal.SIGKILL)
-        assert eventually(lambda: len(events(server, "worker died")) >= 2, 30)
+        wait_until(lambda: len(events(server, "worker died")) >= 2, STARTS_WITHIN)
         assert "and other workers answer with" in events(server, "worker died")[1]["reason"]
         shown = server.get("/metrics").text
         assert shown.count("fmnist_model_info{") == 1
@@ -516,10 +487,10 @@ def test_a_signal_ends_them_all_and_nothing_is_left(
     assert TOKEN.encode() not in b"".join(map(_command, processes_of(two)))
     if number == signal.SIGINT:
         os.killpg(two.pid, number)
-        assert two.process.wait(20) == 0
+        assert two.process.wait(ENDS_WITHIN) == 0
     else:
         assert two.stop(number) == 0
-    assert eventually(lambda: processes_of(two) == [])
+    wait_until(lambda: processes_of(two) == [])
     assert list(scratch.iterdir()) == []
     printed = two.err.read_text() + two.out.read_text()
     assert "Traceback" not in printed
@@ -528,26 +499,26 @@ def test_a_signal_ends_them_all_and_nothing_is_left(
 
 def test_workers_whose_parent_is_gone_end_by_themselves(two: Server, scratch: Path) -> None:
     assert two.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert eventually(lambda: processes_of(two) == [])
+    wait_until(lambda: processes_of(two) == [])
     assert list(scratch.iterdir()) == []
 
 
 def test_requests_in_flight_at_workers_are_finished_too(tmp_path: Path) -> None:
     """A body that is still arriving when the signal comes: the network is not slow in workers."""
     body = json.dumps({"inputs": [IMAGE]}).encode()
-    with running("--workers", "2") as server, ExitStack() as stack:
+    with running("--workers", "2", *PATIENT) as server, ExitStack() as stack:
         clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
             for _ in range(6)
         ]
         head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         for client in clients:
             client.sendall(head.encode() + body[:10])
-        time.sleep(0.5)
+        server.wait_for_requests(6)
         server.process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: refuses_connections(server), 1.0)
+        wait_until(lambda: refuses_connections(server))
         for client in clients:
             client.sendall(body[10:])
         answers = [client.recv(65_536).partition(b"\r\n")[0] for client in clients]
         assert answers == [b"HTTP/1.1 200 OK"] * 6
-        assert server.process.wait(10) == 0
+        assert server.process.wait(ENDS_WITHIN) == 0

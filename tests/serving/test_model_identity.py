@@ -13,8 +13,8 @@ from fmnist.classifier import Classifier
 from fmnist.classifier.classifier import SHIPPED
 from fmnist.errors import MissingExtra, ModelError, RunError
 from fmnist.runs import Run
-from fmnist.serving import identity
-from fmnist.serving.identity import Identity, check_same, load_identified
+from fmnist.serving import model_identity
+from fmnist.serving.model_identity import Identity, check_same, load_identified
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_file_that_is_written_to_meanwhile_is_not_taken(
         model.write_bytes(model.read_bytes()[:1000])  # a copy that is under way
         return classifier
 
-    monkeypatch.setattr(identity, "load_classifier", slow)
+    monkeypatch.setattr(model_identity, "load_classifier", slow)
     with pytest.raises(ModelError, match=r"mine\.onnx changed while it was loaded"):
         load_identified(model)
 
@@ -61,9 +61,9 @@ def test_a_run_without_what_it_needs_has_a_way_around(
     def load(*arguments: Any, **options: Any) -> Classifier:
         raise MissingExtra("torch", "train")
 
-    monkeypatch.setattr(identity, "load_classifier", load)
-    monkeypatch.setattr(identity, "_weights", lambda model: SHIPPED)
-    monkeypatch.setattr(identity, "open_run", Run)
+    monkeypatch.setattr(model_identity, "load_classifier", load)
+    monkeypatch.setattr(model_identity, "_weights", lambda model: SHIPPED)
+    monkeypatch.setattr(model_identity, "open_run", Run)
     with pytest.raises(RunError) as refused:
         load_identified(folder)
     assert str(refused.value) == (

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from fmnist.serving.elements import files_from_binary, images_from_json
 from fmnist.serving.protocol import IMAGES, PHOTOS, PROBABILITIES, VERSION
-from fmnist.serving.refusal import Refusal
-from fmnist.serving.tensors import (
+from fmnist.serving.protocol_messages import (
     Asked,
     Model,
     Values,
@@ -21,6 +19,8 @@ from fmnist.serving.tensors import (
     decode_request,
     encode_response,
 )
+from fmnist.serving.protocol_tensors import files_from_binary, images_from_json
+from fmnist.serving.refusal import Refusal
 
 MODELS: list[Model[Any]] = [IMAGES, PHOTOS]
 LOGITS = IMAGES.gives[0]
