@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fmnist.serving.refusal import late, overloaded
 
-# An image costs the same from batches of 8 on; after a larger batch the event loop has more to do in
-# one turn, for which a question about health waits (docs/log.md).
+# An image costs the same from batches of 8 on; after a larger batch the event loop has more to do
+# in one turn, for which a question about health waits (docs/log.md).
 LARGEST = 32  # images
 FULL = "too many requests wait for the network"
 
