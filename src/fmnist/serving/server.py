@@ -30,8 +30,8 @@ GRACE_SECONDS = 2.0
 BEAT_SECONDS = 1.0  # between two of the signs that the event loop turns
 OPEN_FILES = 65_536  # each connection is one; systems allow 1,024 unless asked
 # A thread that wants Python's lock, as the network's after each batch, waits one such interval: of
-# 5 ms, Python's own, at 28x28 images that was a quarter of all time.
-SWITCH_SECONDS = 0.0005
+# 5 ms, Python's own, at 28x28 images that was a quarter of all time (docs/log.md).
+SWITCH_SECONDS = 0.0001
 # New objects until the youngest are looked through for garbage, and how often that is until older
 # ones are: a request makes and drops hundreds, of which none is garbage in a circle.
 GARBAGE = (20_000, 50, 100)
