@@ -239,10 +239,10 @@ def _advice(mask: Mask, confidence: float) -> tuple[str, ...]:
     warnings = []
     if confidence < DOUBTFUL:
         warnings.append(HARD_TO_TELL)
-    if mask.mean() < SMALL:
-        warnings.append(LITTLE)
     inset = max(1, round(NEAR_EDGE * max(mask.shape)))
     near_edge = ring(mask.shape, inset + 1) & ~ring(mask.shape, inset)
     if near_edge.any() and mask[near_edge].mean() > EDGE_SHARE:
         warnings.append(TOUCHES)
+    elif mask.mean() < SMALL:
+        warnings.append(LITTLE)
     return tuple(warnings)

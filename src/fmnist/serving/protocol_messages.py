@@ -1,7 +1,7 @@
 """The messages of the Open Inference Protocol, version 2: as JSON, or with tensors in binary.
 
 Binary tensors follow the JSON, in its order, little-endian; the header Inference-Header-Content-
-Length says where they begin. What they hold is read by `elements`.
+Length says where they begin. What they hold is read by `protocol_tensors`.
 """
 
 import json

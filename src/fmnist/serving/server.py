@@ -23,7 +23,7 @@ from fmnist.serving.gate import Gate
 from fmnist.serving.model_identity import Identity, check_same, load_identified
 from fmnist.serving.protocol import STOPPING
 from fmnist.serving.settings import Settings
-from fmnist.serving.tokens import Tokens, at_hangup, read_again
+from fmnist.serving.tokens import Tokens, at_hangup, ending_signals, read_again
 
 # How long requests that do not finish, and then threads that do not end, may hold a server up.
 GRACE_SECONDS = 2.0
@@ -48,8 +48,8 @@ def serve_alone(settings: Settings, listener: socket.socket, announce: Announce)
         if renewed is not None:
             tokens.renew(renewed.tokens)
 
-    with at_hangup(renew):
-        serve(settings, listener, announce, tokens)
+    with at_hangup(settings, renew):
+        serve(settings, listener, announce, tokens, ending_signals(settings))
 
 
 def serve(
@@ -57,7 +57,7 @@ def serve(
     listener: socket.socket,
     announce: Announce,
     tokens: Tokens,
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    signals: Sequence[signal.Signals],
     first: Identity | None = None,
     beat: Callable[[], None] | None = None,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fmnist.errors import RunError
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # what a Bearer header can hold: RFC 6750, 2.1
+TOKEN_FILE_CHARACTERS = 16_384
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")  # of a host, without a port
 
 
@@ -26,7 +27,7 @@ class Settings:
     """A server's settings; the defaults are those of `fmnist serve`.
 
     Raises RunError where they would open the server to a network without a token, where a token, a
-    name or an address is none, and where the file of tokens, which each reads once, cannot be read.
+    name or an address is none, and where the file of tokens cannot be read, which is done once.
     """
 
     model: Path | None = None  # a run or .onnx file; None: the classifier that comes with fmnist
@@ -89,10 +90,16 @@ class Settings:
 def _read_tokens(file: Path) -> tuple[str, ...]:
     """Return the lines of a file of tokens, blank ones left out; raise RunError where none is."""
     try:
-        text = file.read_text(encoding="ascii")
+        with file.open(encoding="ascii") as opened:
+            text = opened.read(TOKEN_FILE_CHARACTERS + 1)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not plain text"
         raise RunError(f"the file of tokens {file} cannot be read: {reason}") from error
+    if len(text) > TOKEN_FILE_CHARACTERS:
+        raise RunError(
+            f"the file of tokens {file} is too long; {TOKEN_FILE_CHARACTERS:,} characters"
+            " at most are read"
+        )
     tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not tokens:
         raise RunError(f"the file of tokens {file} holds none; write one into each line")

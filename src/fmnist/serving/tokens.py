@@ -5,6 +5,7 @@ import hmac
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import FrameType
@@ -49,15 +50,34 @@ def read_again(settings: Settings) -> Settings | None:
     return renewed
 
 
+def hangup_renews(settings: Settings) -> bool:
+    """Tell whether SIGHUP is a wish to have the file of tokens read again.
+
+    Else it is the end of a terminal, which ends the server, or there is nothing to read.
+    """
+    streams = (sys.stdin, sys.stderr)
+    at_terminal = any(stream is not None and stream.isatty() for stream in streams)
+    return hasattr(signal, "SIGHUP") and settings.token_file is not None and not at_terminal
+
+
+def ending_signals(settings: Settings) -> tuple[signal.Signals, ...]:
+    """Return the signals at which a server finishes its requests and ends."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    if hangup_renews(settings) or not hasattr(signal, "SIGHUP"):
+        return signals
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    return signals if ignored else (*signals, signal.SIGHUP)
+
+
 @contextlib.contextmanager
-def at_hangup(act: Callable[[], None]) -> Iterator[None]:
-    """Do something at each SIGHUP; but at a terminal, whose end says it, let it end the process."""
-    if not hasattr(signal, "SIGHUP") or (sys.stderr is not None and sys.stderr.isatty()):
+def at_hangup(settings: Settings, act: Callable[[], None]) -> Iterator[None]:
+    """Do something at each SIGHUP that is a wish, in a thread: a file may take long to be read."""
+    if not hangup_renews(settings):
         yield
         return
 
     def take(number: int, frame: FrameType | None) -> None:
-        act()
+        threading.Thread(target=act, name="fmnist-tokens", daemon=True).start()
 
     before = signal.signal(signal.SIGHUP, take)
     try:

@@ -24,7 +24,7 @@ from fmnist.serving import logs
 from fmnist.serving.metrics import SHARED
 from fmnist.serving.model_identity import Identity, check_same
 from fmnist.serving.settings import Settings
-from fmnist.serving.tokens import Tokens, at_hangup, read_again
+from fmnist.serving.tokens import Tokens, at_hangup, ending_signals, read_again
 
 if TYPE_CHECKING:
     from fmnist.serving.server import Announce
@@ -35,12 +35,13 @@ GRACE_SECONDS = 4.0  # over what requests in flight may take, until workers are 
 # Without a sign of its event loop, until a worker that answered is killed. What keeps a loop busy
 # longest is JSON, for hundredths of a second.
 PATIENCE_SECONDS = 20.0
+DOUBTFUL_SECONDS = 3.0  # ... until it is not sure to take what it is sent
 
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
 
 
 def serve_with_workers(settings: Settings, listener: socket.socket, announce: "Announce") -> None:
-    """Serve from `settings.workers` processes until SIGTERM or SIGINT, as `server.serve` does.
+    """Serve from `settings.workers` processes until SIGTERM or SIGINT, as `serve_alone` does.
 
     `announce` is called once, when the first of them answers. Raises FmnistError where one cannot
     load the model before that, RunError where it ends; later on, those that answer go on.
@@ -49,14 +50,15 @@ def serve_with_workers(settings: Settings, listener: socket.socket, announce: "A
     with _shared_metrics() as folder:
         crew = _Crew(settings, listener, announce, folder)
         before = {
-            number: signal.signal(number, crew.take_signal)
-            for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.signal(number, crew.take_signal) for number in ending_signals(settings)
         }
         try:
-            with at_hangup(crew.take_hangup):
-                crew.serve()
+            with at_hangup(settings, crew.read_tokens_again):
+                try:
+                    crew.serve()
+                finally:
+                    crew.end()
         finally:
-            crew.end()
             for number, handler in before.items():
                 signal.signal(number, handler)
     logs.event("stopped", pid=os.getpid())
@@ -109,23 +111,23 @@ class _Crew:
         self._folder = folder
         self._places = [_Place() for _ in range(settings.workers)]
         self._signals: list[int] = []
-        self._hung_up = False  # SIGHUP came
+        self._renewed: Settings | None = None  # with what the file of tokens holds now
         self._identity: Identity | None = None  # of the model that all answer with
 
     def take_signal(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; what it asks for is done between two looks at the workers."""
         self._signals.append(number)
 
-    def take_hangup(self) -> None:
-        """Note that the file of tokens is to be read again."""
-        self._hung_up = True
+    def read_tokens_again(self) -> None:
+        """Read the file of tokens; workers are told between two looks at them."""
+        self._renewed = read_again(self._settings) or self._renewed
 
     def serve(self) -> None:
         """Start the workers and replace those that die or hang, until a signal comes."""
         while not self._signals:
-            if self._hung_up:
-                self._hung_up = False
-                self._renew_tokens()
+            if self._renewed is not None:
+                self._settings, self._renewed = self._renewed, None
+                self._tell_tokens()
             for place in self._places:
                 if place.worker is not None:
                     self._look_at(place, place.worker)
@@ -157,15 +159,14 @@ class _Crew:
                 raise RunError(f"a worker cannot be started: {error.strerror}") from error
             self._put_off(place, reason=str(error))
 
-    def _renew_tokens(self) -> None:
-        """Read the file of tokens for all workers, those to come too."""
-        renewed = read_again(self._settings)
-        if renewed is None:
-            return
-        self._settings = renewed
+    def _tell_tokens(self) -> None:
+        """Give all workers the tokens; one that may not take them is replaced, not waited for."""
         for worker in [place.worker for place in self._places if place.worker]:
+            if worker.silent > DOUBTFUL_SECONDS:
+                self._kill_silent(worker)
+                continue
             with contextlib.suppress(OSError):  # it died; the next one has them
-                worker.told.send(renewed.tokens)
+                worker.told.send(self._settings.tokens)
 
     def _started(self) -> _Worker:
         ours, theirs = _spawn.Pipe()
@@ -176,7 +177,7 @@ class _Crew:
             args=(self._settings, self._listener, theirs, beating, self._folder, self._identity),
             daemon=True,
         )
-        with theirs, beating, _inherited_ctrl_c_ignored():
+        with theirs, beating, _inherited_signals_ignored():
             process.start()
         return _Worker(process, ours, pulse, time.monotonic())
 
@@ -197,10 +198,13 @@ class _Crew:
         """
         worker.silent = 0.0 if _beats(worker.pulse) else worker.silent + LOOK_SECONDS
         if worker.silent > PATIENCE_SECONDS:
-            fields = {"pid": worker.process.pid, "silent_seconds": round(worker.silent, 1)}
-            logs.log.error("worker hangs", extra={"fields": fields})
-            worker.process.kill()
-            worker.silent = 0.0  # until it is dead
+            self._kill_silent(worker)
+
+    def _kill_silent(self, worker: _Worker) -> None:
+        fields = {"pid": worker.process.pid, "silent_seconds": round(worker.silent, 1)}
+        logs.log.error("worker hangs", extra={"fields": fields})
+        worker.process.kill()
+        worker.silent = 0.0  # until it is dead
 
     def _listen_to(self, worker: _Worker) -> None:
         """Take what a worker says: which model it answers with, or why it cannot."""
@@ -287,8 +291,7 @@ def _work(
     beat = partial(_beat, beating)
     threading.Thread(target=_heed, args=(told, tokens, folder), daemon=True).start()
     try:
-        with at_hangup(lambda: None):  # the parent reads the file for all
-            serve(settings, listener, told.send, tokens, (signal.SIGTERM,), first, beat)
+        serve(settings, listener, told.send, tokens, (signal.SIGTERM,), first, beat)
     except FmnistError as error:
         told.send(FmnistError(str(error)))
     except Exception as error:  # our own fault, of any kind: only this process's log can tell it
@@ -307,10 +310,12 @@ def _heed(told: Connection, tokens: Tokens, folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _inherited_ctrl_c_ignored() -> Iterator[None]:
-    """Have processes started here ignore Ctrl-C, which a terminal sends to all: we tell them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _inherited_signals_ignored() -> Iterator[None]:
+    """Have processes started here ignore what a terminal sends to all of us: we tell them."""
+    names = [name for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

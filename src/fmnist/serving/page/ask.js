@@ -14,9 +14,9 @@ const IN_OTHER_WORDS = {
 
 // One site may hand out several servers, each below its path and with its token, to the same tab.
 const TOKEN = `fmnist token of ${new URL(".", location.href).pathname}`;
-let held = null; // where a browser that is to keep nothing has no storage
+let held = null; // as a browser may keep nothing, or no more
 
-const heldToken = () => { try { return sessionStorage.getItem(TOKEN); } catch { return held; } };
+const heldToken = () => { try { return held || sessionStorage.getItem(TOKEN); } catch { return null; } };
 
 /** Keep the token until the tab is closed, or the page where there is no storage. */
 export function holdToken(token) {
