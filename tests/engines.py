@@ -13,15 +13,15 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 import pytest
 import requests
 
-PATIENCE = 30.0  # seconds, on a machine that is busy with other tests
+from waiting import PATIENCE, wait_until
+
 TAB, ENTER, ESCAPE = "\ue004", "\ue007", "\ue00c"  # WebDriver, section 17.4.2
 # Those of the page: Firefox's own are of chrome:// and resource://.
 _FAULTS = """
@@ -47,7 +47,7 @@ class Engine(abc.ABC):
 
     def until(self, condition: str) -> None:
         """Wait until an expression is true."""
-        wait_until(lambda: self.run(f"return {condition}"), condition)
+        wait_until(lambda: self.run(f"return {condition}"), what=condition)
 
     def answered(self) -> None:
         """Wait until there are cards, and none waits for its answer."""
@@ -121,6 +121,9 @@ _PATHS = {
 }
 
 
+_SCREEN = ("-displayfd", "1", "-screen", "0", "1280x1024x24")  # its number is told on stdout
+
+
 @final
 class WebKit(Engine):
     """WebKit, by the address of a session of its driver."""
@@ -142,7 +145,7 @@ class WebKit(Engine):
 
 @contextlib.contextmanager
 def firefox() -> Iterator[Engine]:
-    """Start Firefox; without it the test is skipped."""
+    """Start Firefox; without it the test is skipped, or fails where FMNIST_BROWSERS is `all`."""
     program = _program("firefox-esr", "firefox")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Port 0: it takes a free one and writes it down. 7: Tab stops at links and buttons too.
@@ -152,7 +155,7 @@ def firefox() -> Iterator[Engine]:
         switches = ("--headless", "--marionette", "--remote-allow-system-access", "--no-remote")
         with _running(program, *switches, "--profile", folder, HOME=folder):
             port = Path(folder, "MarionetteActivePort")
-            wait_until(lambda: port.exists() and port.read_text(), "Firefox opens a port")
+            wait_until(lambda: port.exists() and port.read_text(), what="Firefox opens no port")
             address = ("127.0.0.1", int(port.read_text()))
             with (
                 socket.create_connection(address, PATIENCE) as line,
@@ -164,43 +167,39 @@ def firefox() -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def webkit() -> Iterator[Engine]:
-    """Start WebKit; without it, or a screen for it, the test is skipped."""
+    """Start WebKit; without it or a screen the test is skipped, or fails, as Firefox's."""
     program, screen = _program("WebKitWebDriver"), _program("Xvfb")
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        _running(screen, "-displayfd", "1", "-screen", "0", "1280x1024x24") as shown,
+        _running(screen, *_SCREEN, stdout=subprocess.PIPE) as shown,
     ):
         assert shown.stdout is not None
         display = f":{shown.stdout.readline().decode().strip()}"
         port = _free_port()
         with _running(program, f"--port={port}", DISPLAY=display, HOME=folder, NO_AT_BRIDGE="1"):
             address = f"http://127.0.0.1:{port}"
-            wait_until(lambda: _answers(f"{address}/status"), "WebKit's driver answers")
+            wait_until(lambda: _answers(f"{address}/status"), what="WebKit's driver is silent")
             yield WebKit(f"{address}/session")
 
 
-def wait_until(holds: Callable[[], Any], what: str) -> None:
-    """Wait until something holds, or fail."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def _program(*names: str) -> str:
+    """Return where a program is; without it skip, or fail where FMNIST_BROWSERS says all are."""
     for name in names:
         if found := shutil.which(name):
             return found
+    assert os.environ.get("FMNIST_BROWSERS") != "all", f"{names[0]} is not there"
     pytest.skip(f"no {names[0]} is installed")
 
 
 @contextlib.contextmanager
-def _running(*command: str, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
+def _running(
+    *command: str, stdout: int = subprocess.DEVNULL, **env: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program; it and what it started are killed at the end."""
     process = subprocess.Popen(
         command,
         env={**os.environ, **env},
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -13,20 +13,24 @@ import pytest
 
 import load_client
 import serving
+from waiting import PATIENCE
 
-A_MOMENT = 0.002  # seconds for what was sent to arrive, on the loopback
 REQUEST = serving.http_request("/", {}, b"four")
 
 
 class Selector(selectors.DefaultSelector):
-    """Where nothing comes for a moment, the time that is waited for is there at once."""
+    """Where nothing is on its way, the time that is waited for is there at once."""
 
     skipped = 0.0  # seconds
+    on_the_way = 0  # requests, answers and connections, on the loopback
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        wait = timeout is None or timeout > 0
-        ready = super().select(A_MOMENT if wait else 0)
-        if not ready and timeout is not None:
+        if timeout is None or (timeout > 0 and self.on_the_way):
+            ready = super().select(PATIENCE)
+            assert ready, "what is on its way does not arrive"
+            return ready
+        ready = super().select(0)
+        if not ready:
             self.skipped += timeout
         return ready
 
@@ -40,6 +44,37 @@ class Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.waiting.skipped
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        self.waiting.on_the_way += 1
+        try:
+            return await super().create_connection(*arguments, **options)
+        finally:
+            self.waiting.on_the_way -= 1
+
+
+def on_the_way(change: int) -> None:
+    """Note that something was sent (1), or has arrived (-1)."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    loop.waiting.on_the_way += change
+
+
+class Connection(load_client.Connection):
+    """The client's, which notes what it sends and what arrives."""
+
+    def send(self, request: bytes, intended: float) -> None:
+        on_the_way(1)
+        super().send(request, intended)
+
+    def data_received(self, data: bytes) -> None:
+        on_the_way(-1)  # so short an answer comes whole
+        super().data_received(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.intended is not None:  # it was hung up on
+            on_the_way(-1)
+        super().connection_lost(error)
 
 
 class Answering(asyncio.Protocol):
@@ -56,9 +91,11 @@ class Answering(asyncio.Protocol):
         self.received += data
         if self.received == REQUEST:
             self.received = b""
+            on_the_way(-1)
             asyncio.get_running_loop().call_later(self.seconds, self.answer, next(self.turn))
 
     def answer(self, status: int) -> None:
+        on_the_way(1)
         if status:
             self.transport.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\nok" % status)
         else:
@@ -89,6 +126,7 @@ def ask(statuses: list[int], latency: float = 0.0, **job: Any) -> dict[str, Any]
     with asyncio.Runner(loop_factory=Loop) as runner, pytest.MonkeyPatch.context() as patch:
         clock = SimpleNamespace(perf_counter=runner.get_loop().time, process_time=time.process_time)
         patch.setattr(load_client, "time", clock)
+        patch.setattr(load_client, "Connection", Connection)
         return runner.run(run())
 
 

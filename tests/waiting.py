@@ -6,9 +6,11 @@ from collections.abc import Callable
 PATIENCE = 60.0  # seconds; who waits longer waits for ever
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait until something holds; fail where it does not in time."""
+def wait_until(
+    holds: Callable[[], object], seconds: float = PATIENCE, what: str = "it does not come"
+) -> None:
+    """Wait until something holds; fail where it does not in time, and say `what`."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, what
         time.sleep(0.01)

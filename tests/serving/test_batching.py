@@ -343,6 +343,7 @@ def test_each_waits_no_longer_than_it_may_in_the_queue_or_in_hand() -> None:
             took = await asyncio.gather(*(late(batcher, n, n / 10) for n in range(4)))
             assert all(seconds > 0.19 for seconds in took)
             network.open.set()
+            batcher._seconds = PATIENCE  # on a busy machine an answer may take more than 0.2
             np.testing.assert_array_equal(await batcher.ask(numbered(9)), logits_of(9))
 
     in_loop(test())

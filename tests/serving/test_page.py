@@ -200,7 +200,7 @@ def test_a_name_that_is_often_wrong_is_said_to_be_probable(
     visit.wait()
     assert visit.text(".verdict") == verdict
     assert visit.text("#live") == f"coat.jpg: {verdict}, {100 * probability:.0f} %"
-    doubted = visit.text(".needed").endswith("A name with less than 95 % is often wrong.")
+    doubted = visit.text(".needed").endswith("“Probably” says that a name is often wrong.")
     assert doubted == (verdict != "Coat")
 
 

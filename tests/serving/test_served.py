@@ -1,6 +1,7 @@
 """The classifier behind the doors: places for pictures, deadlines, and work off the event loop."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -206,14 +207,15 @@ def test_a_run_is_asked_by_one_thread_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without the extra `explain` is asked by covering, which asks its network."""
-    alone = threading.Lock()
-    threads = set()
+    meeting = threading.Barrier(2)
+    meeting.abort()  # nobody waits there yet
+    threads, met = set(), []
 
     def ask(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert alone.acquire(blocking=False)
-        threads.add(threading.current_thread().name.partition("_")[0])
-        time.sleep(0.01)
-        alone.release()
+        threads.add(name := threading.current_thread().name.partition("_")[0])
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(1.0)  # the first waits for the second, which must not come
+            met.append(name)
         return np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
 
     def load_heat(classifier: Classifier, path: Path | None = None) -> object:
@@ -225,9 +227,12 @@ def test_a_run_is_asked_by_one_thread_at_a_time(
 
     async def work(served: Served) -> None:
         answer = await served.judge(PHOTO)
-        await asyncio.gather(*(served.explained(answer) for _ in range(4)), served.judge(PHOTO))
+        meeting.reset()
+        await asyncio.gather(served.explained(answer), served.batcher.ask(image(3)[None]))
 
-    run(work, Settings(model=tmp_path), Classifier(ask, FACTS))
+    settings = Settings(model=tmp_path, deadline_seconds=PATIENCE)
+    run(work, settings, Classifier(ask, FACTS))
+    assert met == []
     assert threads == {"fmnist-network", "fmnist-photo"}
 
 

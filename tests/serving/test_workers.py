@@ -1,5 +1,6 @@
 """Workers that hang: their event loops fall silent, so they are killed and replaced."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,14 +12,20 @@ from typing import Any
 import pytest
 
 from fmnist.serving import workers
-from servers import Server, running
+from servers import STARTS_WITHIN, Server, running
 from waiting import wait_until
 
 PATIENCE = 6.0  # seconds of the tests' servers: six signs
 IMPATIENT = f"import fmnist.serving.workers as w; w.PATIENCE_SECONDS = {PATIENCE}"
 # Python runs it first where its folder is in the path, in workers too: at SIGUSR1 the main thread,
-# in which the event loop turns, sleeps for good, and the other threads go on.
-STUCK = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(600))\n"
+# in which the event loop turns, says so and sleeps for good, and the other threads go on.
+STUCK = """
+import pathlib, signal, time
+def sleep(*_):
+    pathlib.Path(__file__).with_name("stuck").touch()
+    time.sleep(600)
+signal.signal(signal.SIGUSR1, sleep)
+"""
 IMAGE: Any = {"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [0] * 784}
 
 
@@ -46,33 +53,45 @@ def answered(server: Server) -> float:
     return float(line.rpartition(" ")[2])
 
 
+def stopped(pid: int) -> bool:
+    """Tell whether a process has heeded SIGSTOP, where the system says so."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "T"
+
+
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGUSR1], ids=["stopped", "stuck"])
 def test_a_worker_that_hangs_is_replaced_and_the_other_goes_on(tmp_path: Path, number: int) -> None:
     (tmp_path / "sitecustomize.py").write_text(STUCK)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     with running("--workers", "2", before=IMPATIENT, env={"PYTHONPATH": path}) as server:
-        wait_until(lambda: len(answering(server)) == 2)
+        wait_until(lambda: len(answering(server)) == 2, STARTS_WITHIN)
         assert ask(server, 20) == {200}
         stuck, other = answering(server)
         os.kill(stuck, number)
+        # A request that it took before that would never be answered.
+        wait_until(
+            (tmp_path / "stuck").exists if number == signal.SIGUSR1 else lambda: stopped(stuck)
+        )
         assert ask(server, 5) == {200}
         assert events(server, "worker hangs") == []  # not yet
-        wait_until(lambda: len(answering(server)) == 3)
+        wait_until(lambda: len(answering(server)) == 3, STARTS_WITHIN)
         (hangs,) = events(server, "worker hangs")
         (died,) = events(server, "worker died")
         assert hangs["pid"] == died["pid"] == stuck
         assert PATIENCE <= hangs["silent_seconds"] < PATIENCE + 1
         assert (died["status"], died["answered"]) == (-signal.SIGKILL, True)
         os.kill(other, signal.SIGSTOP)  # so that it is the new one that answers
+        wait_until(lambda: stopped(other))
         assert ask(server, 20) == {200}
         assert answered(server) == 45
-        os.kill(other, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # that took long, and it was replaced too
+            os.kill(other, signal.SIGCONT)
         assert server.stop() == 0
 
 
 def test_a_machine_that_slept_loses_no_worker() -> None:
     with running("--workers", "2", before=IMPATIENT) as server:
-        wait_until(lambda: len(answering(server)) == 2)
+        wait_until(lambda: len(answering(server)) == 2, STARTS_WITHIN)
         os.killpg(server.pid, signal.SIGSTOP)
         time.sleep(PATIENCE + 1)
         os.killpg(server.pid, signal.SIGCONT)

@@ -164,7 +164,8 @@ class _Ending:
 
 def _exit(status: int) -> None:
     """End the process now, whatever its threads do."""
-    logs.event("ended before all requests were answered", pid=os.getpid())
+    fields = {"pid": os.getpid()}
+    logs.log.warning("ended before all requests were answered", extra={"fields": fields})
     logs.flush()
     os._exit(status)
 

@@ -44,7 +44,8 @@ def read_again(settings: Settings) -> Settings | None:
     try:
         renewed = replace(settings)  # a new one reads it
     except RunError as error:
-        logs.log.error("tokens kept", extra={"fields": {"reason": str(error)}})
+        fields = {"pid": os.getpid(), "file": str(settings.token_file), "reason": str(error)}
+        logs.log.error("tokens kept", extra={"fields": fields})
         return None
     logs.event("tokens read", pid=os.getpid(), tokens=len(renewed.tokens))
     return renewed

@@ -258,7 +258,7 @@ def _kill(processes: list[SpawnProcess]) -> None:
     for process in processes:
         process.kill()
         process.join()
-    logs.event("ended before all requests were answered")
+    logs.log.warning("ended before all requests were answered")
 
 
 def _beats(pulse: socket.socket) -> bool:

@@ -122,7 +122,7 @@ export class Card {
     });
     this.find(".guesses").replaceChildren(...guesses);
     const { accepted, probability } = this.answer;
-    const doubt = accepted && probability < SURE ? ` A name with less than ${percent(SURE)} is often wrong.` : "";
+    const doubt = accepted && probability < SURE ? " “Probably” says that a name is often wrong." : "";
     this.find(".needed").textContent = `The line marks ${percent(least)}: what a class needs to be named.${doubt}`;
     this.find(".needed").hidden = !least;
   }
