@@ -118,14 +118,10 @@ def test_a_server_under_load_does_what_the_page_says() -> None:
     memory = found["memory"]
     assert memory["requests"] >= 100_000
     assert memory["mib_at_the_end"] - memory["mib_in_the_middle"] <= 20
-    # The aim is 0.9 for both; that for tensors is missed, and docs/serving.md says by how much.
-    page = (ROOT / "docs" / "serving.md").read_text("utf-8")
-    assert f"and {100 * tensors['goodput_of_capacity']:.1f} % were" in page
-    assert tensors["at_twice"]["client_cores"] == pytest.approx(2 / 3, abs=0.05)  # "two thirds"
-    for load, goodput in ((tensors, 0.88), (photos, 0.9)):
+    for load in (tensors, photos):
         twice = load["at_twice"]
         assert twice["seconds"] >= 60
         assert set(twice["requests"]["statuses"]) <= {"200", "503"}
         assert twice["requests"]["broken"] == twice["requests"]["unanswered"] == 0
-        assert load["goodput_of_capacity"] >= goodput
+        assert load["goodput_of_capacity"] >= 0.9
         assert twice["health"]["milliseconds"]["p99"] <= 50
