@@ -27,6 +27,14 @@ def _hangup_as_the_system_has_it() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of tokens that holds the old one."""
+    file = tmp_path / "tokens"
+    file.write_text(f"{OLD}\n")
+    return file
+
+
 def statuses(server: Server, token: str) -> set[int]:
     """What ten requests with a token are answered, each on a connection of its own."""
     ask = {"Authorization": f"Bearer {token}"}
@@ -49,9 +57,7 @@ def told_of(server: Server, file: Path, content: str, event: str) -> dict[str, A
 
 
 @ALONE_OR_TWO
-def test_new_tokens_are_taken_and_old_ones_refused(tmp_path: Path, workers: int) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_new_tokens_are_taken_and_old_ones_refused(file: Path, workers: int) -> None:
     with running("--token-file", str(file), "--workers", str(workers)) as server:
         wait_until(lambda: len(events(server, "answering")) == workers)
         assert (statuses(server, OLD), statuses(server, NEW)) == ({200}, {401})
@@ -67,9 +73,7 @@ def test_new_tokens_are_taken_and_old_ones_refused(tmp_path: Path, workers: int)
 
 
 @ALONE_OR_TWO
-def test_a_file_that_is_bad_leaves_the_last_good_tokens(tmp_path: Path, workers: int) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_a_file_that_is_bad_leaves_the_last_good_tokens(file: Path, workers: int) -> None:
     with running("--token-file", str(file), "--workers", str(workers)) as server:
         wait_until(lambda: len(events(server, "answering")) == workers)
         told_of(server, file, f"{NEW}\n", "tokens read")
@@ -91,9 +95,7 @@ def test_a_file_that_is_bad_leaves_the_last_good_tokens(tmp_path: Path, workers:
         assert server.stop() == 0
 
 
-def test_a_worker_that_comes_later_takes_the_new_ones(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_a_worker_that_comes_later_takes_the_new_ones(file: Path) -> None:
     with running("--token-file", str(file), "--workers", "2") as server:
         wait_until(lambda: len(events(server, "answering")) == 2)
         told_of(server, file, f"{NEW}\n", "tokens read")
@@ -122,9 +124,7 @@ def test_who_asked_for_no_hangup_has_none() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 @pytest.mark.parametrize("stream", ["stdin", "stderr"])
-def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, stream: str) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_a_terminal_that_is_closed_ends_it(file: Path, stream: str) -> None:
     reader, terminal = os.openpty()
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = [sys.executable, "-m", "fmnist", "serve", "--port", "0", "--token-file", str(file)]
@@ -142,9 +142,7 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, stream: str) -> None:
     os.close(reader)
 
 
-def test_a_file_that_is_slow_to_read_holds_no_request_up(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_a_file_that_is_slow_to_read_holds_no_request_up(file: Path) -> None:
     with running("--token-file", str(file)) as server:
         file.unlink()
         os.mkfifo(file)  # which nobody writes yet
@@ -155,9 +153,7 @@ def test_a_file_that_is_slow_to_read_holds_no_request_up(tmp_path: Path) -> None
         assert server.stop() == 0
 
 
-def test_a_hangup_while_workers_finish_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(f"{OLD}\n")
+def test_a_hangup_while_workers_finish_changes_nothing(file: Path) -> None:
     with running("--token-file", str(file), "--workers", "2") as server:
         wait_until(lambda: len(events(server, "answering")) == 2)
         (first, _) = events(server, "answering")
